@@ -1,0 +1,1 @@
+"""Danna-Sep: separates a music recording into drums, bass, other and vocals."""

@@ -1,0 +1,9 @@
+"""The networks: tensor in, tensor out; no files, no STFT."""
+
+from __future__ import annotations
+
+from danna_sep.models.demucs import Demucs, DemucsConfig
+from danna_sep.models.unet import UNet, UNetConfig
+from danna_sep.models.xumx import XUMX, XUMXConfig
+
+__all__ = ["XUMX", "Demucs", "DemucsConfig", "UNet", "UNetConfig", "XUMXConfig"]

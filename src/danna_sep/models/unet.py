@@ -1,0 +1,137 @@
+"""U-Net of D3 blocks with a local-attention bottleneck.
+
+Reference: Yu, Cheuk, "Danna-Sep", arXiv 2112.03752; the U-Net of Hennequin et al., "Spleeter", JOSS 2020, with
+each convolution replaced by a D3 block.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from danna_sep.models.attention import BiaxialLSTM, LocalAttention
+from danna_sep.models.d3 import D3Block
+from danna_sep.shapes import Features, Magnitude, StemMagnitudes
+
+_UNSEEN_MASK = 0.25
+"""Mask of bins and frames that the network's output does not reach: an equal share for each of four sources."""
+
+
+@dataclass(frozen=True)
+class UNetConfig:
+    """Size of a U-Net; the defaults are the paper's (15.68 M parameters).
+
+    Attributes:
+        n_bins: Lowest bins heard.
+        growth: Channels of a D2 layer's output.
+        n_layers: D2 layers in each stage, from the spectrum inwards; as many stages.
+        bottleneck: "attention" or "biaxial" (LSTMs along time and along frequency).
+        bottleneck_width: Channels that it adds to the encoder's output.
+        n_heads: Attention heads.
+        head_width: Channels of a head's queries, keys and values.
+        mask_padding: Keep attention away from padding; the original's weights need False.
+        dropout: Of whole channels in the first three decoder stages, in training.
+        n_sources: Sources masked.
+        n_channels: Channels heard and masked.
+    """
+
+    n_bins: int = 1487
+    growth: int = 12
+    n_layers: tuple[int, ...] = (5, 4, 3, 2, 2, 2)
+    bottleneck: str = "attention"
+    bottleneck_width: int = 256
+    n_heads: int = 8
+    head_width: int = 16
+    mask_padding: bool = True
+    dropout: float = 0.4
+    n_sources: int = 4
+    n_channels: int = 2
+
+    def __post_init__(self) -> None:
+        if self.bottleneck not in ("attention", "biaxial"):
+            raise ValueError(f"bottleneck must be 'attention' or 'biaxial', not {self.bottleneck!r}")
+
+
+class UNet(nn.Module):
+    """Masks from magnitudes."""
+
+    def __init__(self, config: UNetConfig | None = None) -> None:
+        super().__init__()
+        self.config = config = config or UNetConfig()
+        self.encoder = nn.ModuleList()
+        widths: list[int] = []
+        width = config.n_channels
+        for n_layers in config.n_layers:
+            block = D3Block(width, config.growth, n_layers)
+            self.encoder.append(block)
+            width = block.n_outputs
+            widths.append(width)
+
+        self.bottleneck = nn.Sequential(
+            *self._bottleneck_layer(width), *self._bottleneck_layer(config.bottleneck_width)
+        )
+        width += config.bottleneck_width
+        self.decoder = nn.ModuleList()
+        for depth, (skip, n_layers) in enumerate(zip(widths[-2::-1], config.n_layers[-2::-1], strict=True)):
+            stage = _UpStage(width, skip, config.growth, n_layers, config.dropout if depth < 3 else 0.0)
+            self.decoder.append(stage)
+            width = 2 * skip
+        self.widen = nn.ConvTranspose2d(width, widths[0], 5, stride=2, padding=2, bias=False)
+        self.widen_norm = nn.BatchNorm2d(widths[0])
+        self.output = nn.Conv2d(widths[0], config.n_sources * config.n_channels, 3, padding=2, dilation=2)
+
+    def _bottleneck_layer(self, n_inputs: int) -> list[nn.Module]:
+        config = self.config
+        if config.bottleneck == "biaxial":
+            return [BiaxialLSTM(n_inputs, config.bottleneck_width)]
+        attention = LocalAttention(
+            n_inputs,
+            config.bottleneck_width,
+            config.n_heads,
+            config.head_width,
+            mask_padding=config.mask_padding,
+        )
+        return [attention, nn.BatchNorm2d(config.bottleneck_width), nn.ReLU()]
+
+    def forward(self, magnitude: Magnitude) -> StemMagnitudes:
+        """Mask of each source, 0 to 1, for all bins of `magnitude`.
+
+        Args:
+            magnitude: Axes batch, channel, bin, frame; linear, not dB. Fewer frames than one step
+                of the innermost stage are made up with zeros inside.
+        """
+        config = self.config
+        batch, _, n_bins, n_frames = magnitude.shape
+        features = F.pad(magnitude[:, :, : config.n_bins], (0, max(0, 2 ** len(config.n_layers) - n_frames)))
+        skips: list[Tensor] = []
+        for block in self.encoder:
+            features = F.avg_pool2d(block(features), 2)
+            skips.append(features)
+        features = torch.cat((features, self.bottleneck(features)), 1)
+        for stage, skip in zip(self.decoder, skips[-2::-1], strict=True):
+            features = stage(features, skip)
+        features = torch.relu(self.widen_norm(self.widen(features)))
+        masks = torch.sigmoid(self.output(features))[..., :n_frames]
+
+        beyond = (0, n_frames - masks.shape[-1], 0, n_bins - masks.shape[-2])
+        masks = F.pad(masks, beyond, value=_UNSEEN_MASK)
+        return masks.reshape(batch, config.n_sources, config.n_channels, n_bins, n_frames)
+
+
+class _UpStage(nn.Module):
+    """D3 block, twice the bins and frames, and the encoder's output of that size beside it."""
+
+    def __init__(self, n_inputs: int, n_skip: int, growth: int, n_layers: int, dropout: float) -> None:
+        super().__init__()
+        self.block = D3Block(n_inputs, growth, n_layers)
+        self.widen = nn.ConvTranspose2d(self.block.n_outputs, n_skip, 3, stride=2, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(n_skip)
+        self.dropout = nn.Dropout2d(dropout)
+
+    def forward(self, features: Features, skip: Features) -> Features:
+        widened = self.dropout(torch.relu(self.norm(self.widen(self.block(features)))))
+        missing = (0, skip.shape[-1] - widened.shape[-1], 0, skip.shape[-2] - widened.shape[-2])
+        return torch.cat((F.pad(widened, missing), skip), 1)

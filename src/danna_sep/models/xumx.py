@@ -1,0 +1,101 @@
+"""X-UMX: four Open-Unmix networks that listen to each other.
+
+Reference: Stöter, Uhlich, Liutkus, Mitsufuji, "Open-Unmix", JOSS 2019; Sawata, Uhlich, Takahashi, Mitsufuji,
+"All for one and one for all", ICASSP 2021.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from danna_sep.shapes import Magnitude, Sequence, StemMagnitudes
+
+
+@dataclass(frozen=True)
+class XUMXConfig:
+    """Size of an X-UMX; the defaults are the paper's (35.57 M parameters).
+
+    Attributes:
+        n_bins: Lowest bins heard.
+        n_output_bins: Bins that the mask covers; all of the spectrum.
+        hidden: Features per frame; the LSTM has half of it in each direction.
+        n_lstm_layers: LSTM layers per source.
+        dropout: Between LSTM layers, in training.
+        n_sources: Networks bridged.
+        n_channels: Channels heard and masked.
+    """
+
+    n_bins: int = 1487
+    n_output_bins: int = 2049
+    hidden: int = 512
+    n_lstm_layers: int = 3
+    dropout: float = 0.4
+    n_sources: int = 4
+    n_channels: int = 2
+
+
+class XUMX(nn.Module):
+    """Masks from magnitudes.
+
+    All four sources' linear layers stand in one grouped convolution of kernel 1; a group is a source.
+    """
+
+    def __init__(self, config: XUMXConfig | None = None) -> None:
+        super().__init__()
+        self.config = config = config or XUMXConfig()
+        n, channels, hidden = config.n_sources, config.n_channels, config.hidden
+        self.input_mean = nn.Parameter(torch.zeros(n, config.n_bins))
+        self.input_scale = nn.Parameter(torch.ones(n, config.n_bins))
+        self.encoder = nn.Conv1d(n * channels * config.n_bins, n * hidden, 1, groups=n, bias=False)
+        self.encoder_norm = nn.BatchNorm1d(n * hidden)
+        self.lstms = nn.ModuleList(
+            nn.LSTM(
+                hidden,
+                hidden // 2,
+                config.n_lstm_layers,
+                batch_first=True,
+                bidirectional=True,
+                dropout=config.dropout if config.n_lstm_layers > 1 else 0.0,
+            )
+            for _ in range(n)
+        )
+        self.decoder = nn.Conv1d(2 * hidden * n, n * hidden, 1, groups=n, bias=False)
+        self.decoder_norm = nn.BatchNorm1d(n * hidden)
+        self.output = nn.Conv1d(n * hidden, n * channels * config.n_output_bins, 1, groups=n, bias=False)
+        self.output_norm = nn.BatchNorm1d(n * channels * config.n_output_bins)
+        self.output_scale = nn.Parameter(torch.ones(n, config.n_output_bins))
+        self.output_mean = nn.Parameter(torch.ones(n, config.n_output_bins))
+
+    def forward(self, magnitude: Magnitude) -> StemMagnitudes:
+        """Mask of each source, >= 0 and possibly above 1, for all bins of `magnitude`.
+
+        Args:
+            magnitude: Axes batch, channel, bin, frame; linear, not dB.
+        """
+        config = self.config
+        batch, n_frames = magnitude.shape[0], magnitude.shape[-1]
+        heard = magnitude[:, None, :, : config.n_bins]
+        scaled = (heard + self.input_mean[:, None, :, None]) * self.input_scale[:, None, :, None]
+        encoded = torch.tanh(self.encoder_norm(self.encoder(scaled.reshape(batch, -1, n_frames))))
+        shared = self._mean_of_sources(encoded)
+
+        recurrent = self._recurrent(shared.transpose(1, 2)).transpose(1, 2)
+        joined = torch.cat((shared, recurrent), 1).repeat(1, config.n_sources, 1)
+
+        decoded = torch.relu(self.decoder_norm(self.decoder(joined)))
+        mask = self.output_norm(self.output(decoded)).reshape(
+            batch, config.n_sources, config.n_channels, config.n_output_bins, n_frames
+        )
+        return torch.relu(mask * self.output_scale[:, None, :, None] + self.output_mean[:, None, :, None])
+
+    def _mean_of_sources(self, features: Sequence) -> Sequence:
+        return features.unflatten(1, (self.config.n_sources, -1)).mean(1)
+
+    def _recurrent(self, shared: Sequence) -> Sequence:
+        total = torch.zeros_like(shared)
+        for lstm in self.lstms:
+            total = total + lstm(shared)[0]
+        return total / self.config.n_sources
