@@ -59,14 +59,14 @@ def bank(data: Path, pattern: str, offset: int) -> dict[int, list[Path]]:
     return notes
 
 
-@functools.lru_cache(maxsize=4000)
+@functools.lru_cache(maxsize=500)
 def tone(path: Path, semitones: int) -> np.ndarray:
     """One recorded note shifted in pitch, its start at the attack, at a common level."""
-    note = snd.load_shifted(path, 100 * semitones)
+    note = snd.respeed(snd.load(path), 2 ** (semitones / 12))
     note = snd.stereo(note)
     level = np.abs(note).max(axis=0)
     start = max(0, int(np.argmax(level > level.max() * 0.04)) - 80)
-    note = note[:, start : start + int(6 * snd.RATE_HZ)]
+    note = note[:, start : start + int(4.5 * snd.RATE_HZ)]
     loud = np.sqrt(np.mean(np.square(note[:, : int(0.4 * snd.RATE_HZ)])) + 1e-9)
     return snd.fade(note * (0.1 / loud), 0.001, 0.05).astype(np.float32)
 
@@ -203,12 +203,19 @@ def bass(data: Path, rng: Rng, n_s: float) -> np.ndarray:
         note = patch.play(midi, length_s) if synth else pluck(data, rng, instrument, midi, length_s)
         gain = velocity * np.exp(rng.normal(0, spread))
         snd.add(out, note, max(0.0, start_s + rng.normal(0, loose_s)), gain)
-    if rng.random() < 0.75 or not synth:
+    return finish_bass(out, rng, rng.random() < 0.75 or not synth)
+
+
+def finish_bass(out: np.ndarray, rng: Rng, mono: bool) -> np.ndarray:
+    """A bass track's usual treatment: middle, dirt, equaliser, compressor."""
+    if mono:
         out = np.repeat(out.mean(axis=0, keepdims=True), 2, axis=0)
     if rng.random() < 0.3:
         dirty = snd.saturate(out, np.exp(rng.uniform(0.3, 3)))
         out = snd.cut(out * rng.uniform(0, 1) + dirty, 25, rng.uniform(2500, 8000))
-    out = snd.colour(out, rng, float(rng.uniform(20, 45)), float(np.exp(rng.uniform(6.3, 9.9))), 4.0)
+    lift_db = rng.normal(3, 3)
+    out = snd.shape_spectrum(out, {40: lift_db, 110: lift_db, 300: 0, 700: rng.normal(0, 2), 3000: rng.normal(3, 4)})
+    out = snd.colour(out, rng, float(rng.uniform(20, 40)), float(np.exp(rng.uniform(7.0, 10))), 4.0)
     if rng.random() < 0.7:
         out = snd.compress(out, rng)
     if rng.random() < 0.1:
@@ -241,7 +248,7 @@ def part_events(rng: Rng, song: harmony.Plan, style: str) -> list[tuple[float, f
         low = int(rng.integers(55, 68))
         tune = harmony.melody(rng, song.chords, beat_s, low, low + 17, rng.uniform(0.05, 0.35))
         return [(a, n, m, float(rng.uniform(0.6, 1))) for a, n, m in tune]
-    around = rng.uniform(52, 66)
+    around = rng.uniform(46, 66)
     pattern = [float(b) for b in np.arange(0, beats, 0.5) if b == 0 or rng.random() < 0.65]
     order = rng.permutation(8)
     size = int(rng.integers(3, 5))
@@ -270,8 +277,9 @@ def part_events(rng: Rng, song: harmony.Plan, style: str) -> list[tuple[float, f
                 for note in shape:
                     events.append((chord.start_s + beat * beat_s, (until - beat) * beat_s, note, velocity))
             if style == "piano":
-                low = harmony.near(chord.root, 42)
-                events.append((chord.start_s, chord.length_s, low, 0.8))
+                low = harmony.near(chord.root, 42 if rng.random() < 0.5 else 34)
+                events.append((chord.start_s, chord.length_s, low, 0.9))
+                events.append((chord.start_s, chord.length_s, low + 12, 0.6))
     return events
 
 
@@ -308,6 +316,11 @@ def layer(data: Path, rng: Rng, song: harmony.Plan, n_s: float) -> np.ndarray:
             continue
         note = patch.play(midi, length_s) if patch else pluck(data, rng, instrument, midi, length_s)
         snd.add(out, note, max(0.0, start_s + rng.normal(0, loose_s)), velocity * rng.uniform(0.85, 1.1))
+    return dress(out, rng, what, song.beat_s)
+
+
+def dress(out: np.ndarray, rng: Rng, what: str, beat_s: float) -> np.ndarray:
+    """An accompanying instrument's usual treatment."""
     if what == "power" or (what == "guitar" and rng.random() < 0.2):
         drive = np.exp(rng.uniform(1.5, 4.5)) if what == "power" else rng.uniform(1.5, 6)
         out = snd.cut(out, rng.uniform(80, 250))
@@ -317,9 +330,11 @@ def layer(data: Path, rng: Rng, song: harmony.Plan, n_s: float) -> np.ndarray:
     if rng.random() < 0.2:
         out = snd.chorus(out, rng)
     if rng.random() < 0.15:
-        out = snd.echo(out, rng, song.beat_s)
+        out = snd.echo(out, rng, beat_s)
     out = snd.stereo(out, rng.uniform(-0.6, 0.6))
-    out = snd.colour(out, rng, float(rng.uniform(25, 120)), float(rng.choice([2e4, 2e4, 12e3])), 4.0)
+    lift_db = rng.normal(4.5, 3)  # the recordings are thinner and darker than what records sound like
+    out = snd.shape_spectrum(out, {150: rng.normal(3, 3), 600: 0, 3000: lift_db, 9000: 2 * lift_db})
+    out = snd.colour(out, rng, float(rng.uniform(25, 110)), float(rng.choice([2e4, 2e4, 12e3])), 4.0)
     return snd.maybe_reverberate(out, rng, 0.6, 2.5, 0.5)
 
 

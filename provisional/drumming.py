@@ -39,6 +39,22 @@ SNARES = ("10_basic_sn", "12_basic_sn", "13b_basic_sn", "14a_basic_sn", "14d_bas
           "14p_muted_sm", "14s_basic_sn", "14t_basic_sn", "16_basic_sn", "18_prep_sn", "20_basic_sn",
           "20m_tight_sn", "22_basic_sn", "22_spring_sn", "symp_80s_sn", "ziggurat_lev1_sn",
           "13b_rimshot_sn", "13b_tamb_sn", "14a_rimshot_sr")  # fmt: skip
+SONIC_PI = "/usr/share/sonic-pi/samples/"  # Debian: sonic-pi-samples (the files named here are CC0)
+SONIC = {
+    "kick": ("bd_808", "bd_ada", "bd_boom", "bd_fat", "bd_gas", "bd_haus", "bd_klub", "bd_pure", "bd_sone",
+             "bd_tek", "bd_zome", "bd_zum", "drum_bass_hard", "drum_heavy_kick", "elec_hollow_kick"),
+    "snare": ("sn_dolf", "sn_dub", "sn_zome", "drum_snare_hard", "drum_snare_soft", "elec_filt_snare", "elec_hi_snare",
+              "elec_lo_snare", "elec_mid_snare", "elec_snare"),
+    "hat": ("drum_cymbal_closed", "drum_cymbal_pedal"),
+    "open": ("drum_cymbal_open",),
+    "crash": ("drum_cymbal_hard", "drum_cymbal_soft", "drum_splash_hard"),
+    "tom1": ("drum_tom_hi_hard", "drum_tom_hi_soft"),
+    "tom2": ("drum_tom_mid_hard", "drum_tom_mid_soft"),
+    "tom3": ("drum_tom_lo_hard", "drum_tom_lo_soft"),
+    "snap": ("perc_snap", "perc_snap2"),
+    "conga": ("tabla_ghe*", "tabla_tas*", "tabla_te?", "tabla_tun*"),
+    "handdrum": ("tabla_ghe*", "tabla_ke?", "tabla_na*"),
+}  # fmt: skip
 EXTRAS = {
     "clap": "perc/body_percussion/handclap*",
     "snap": "perc/body_percussion/snap*",
@@ -59,7 +75,10 @@ Kit = dict[str, list[Hit]]
 def layers(data: Path, pattern: str) -> list[Hit]:
     """The hits a file pattern finds, soft ones first, each peak-normalised, stereo, without lead-in."""
     hits = []
-    for path in sorted((data / "samples" / "instruments").glob(pattern + ".ogg")):
+    folder, ending = (
+        (Path(SONIC_PI), ".flac") if pattern.startswith("sonic:") else (data / "samples/instruments", ".ogg")
+    )
+    for path in sorted(folder.glob(pattern.removeprefix("sonic:") + ending)):
         hit = snd.stereo(snd.load(path))
         level = np.abs(hit).max(axis=0)
         start = max(0, int(np.argmax(level > level.max() * 0.05)) - 60)
@@ -135,6 +154,11 @@ def build_kit(data: Path, rng: np.random.Generator) -> tuple[Kit, bool]:
             kit["kick"] = beep_kit(rng)["kick"]
         if rng.random() < 0.15:
             kit["crash"] = layers(data, EXTRAS["cymbal"])
+    if Path(SONIC_PI).is_dir():
+        likely = 0.5 if electronic else float(rng.choice([0.0, 0.08, 0.7], p=[0.5, 0.3, 0.2]))
+        for role, stems in SONIC.items():
+            if rng.random() < likely:
+                kit[role] = layers(data, f"sonic:{rng.choice(stems)}")
     for role, pattern in EXTRAS.items():
         kit.setdefault(role, layers(data, pattern))
     for role in ("china", "ride", "bell"):
@@ -243,34 +267,23 @@ def fill(rng: np.random.Generator) -> tuple[int, list[Event]]:
     return start, e
 
 
-def clip(data: Path, rng: np.random.Generator, n_s: float) -> np.ndarray:
-    kit, electronic = build_kit(data, rng)
-    out = np.zeros((2, int(n_s * snd.RATE_HZ)), dtype=np.float32)
+def groove(rng: np.random.Generator, n_s: float, electronic: bool) -> list[tuple[float, str, float]]:
+    """What a drummer plays: (seconds, role, velocity)."""
     names = ["house", "trap", "breakbeat", "rock", "half"] if electronic else list(STYLES)
     weights = np.array([STYLES[name] for name in names])
     styles = [names[rng.choice(len(names), p=weights / weights.sum())] for _ in range(2)]
     step_s = 60 / rng.uniform(66, 172) / 4
     swing = rng.uniform(0, 0.33) if rng.random() < 0.25 else 0.0
     loose_s = 0.0005 if electronic else rng.uniform(0.002, 0.009)
-    gains = {role: snd.db(rng.normal(0, 2)) for role in kit}
-    for role, level_db in {"hat": -9, "open": -10, "ride": -9, "bell": -10, "crash": -5, "china": -7, "tamb": -12,
-                           "shaker": -14, "egg": -14, "rim": -6, "snap": -10, "conga": -5, "block": -12,
-                           "clap": -5}.items():  # fmt: skip
-        gains[role] *= snd.db(level_db)
-    pans = {role: float(rng.normal(0, 0.15)) for role in kit}
-    for role, side in {"tom1": -0.4, "tom2": 0.1, "tom3": 0.5, "hat": -0.25, "ride": 0.4, "conga": 0.4}.items():
-        pans[role] += side * rng.choice([-1, 1])
-    pans["kick"] = pans["snare"] = 0.0
     overall = rng.uniform(0.6, 1.0)
-    n_bars = int(np.ceil(n_s / (16 * step_s)))
     section = int(rng.choice([4, 8]))
     extra = str(rng.choice(["tamb", "shaker", "egg", "clap", "snap", "block"])) if rng.random() < 0.3 else ""
     steady: dict[int, list[Event]] = {}
-    for i_bar in range(n_bars):
+    played = []
+    for i_bar in range(int(np.ceil(n_s / (16 * step_s)))):
         part = (i_bar // section) % 2
         if i_bar % section == 0:
-            time_role = str(rng.choice(["hat", "hat", "hat", "open", "ride", "bell", "crash"],
-                                       p=[0.3, 0.2, 0.1, 0.1, 0.2, 0.04, 0.06]))  # fmt: skip
+            time_role = str(rng.choice(["hat", "open", "ride", "bell", "crash"], p=[0.6, 0.1, 0.2, 0.04, 0.06]))
             steady = {k: bar(rng, styles[part], time_role) for k in range(2)}
         events = list(steady[i_bar % 2]) if rng.random() < 0.8 else bar(rng, styles[part], time_role)
         if extra:
@@ -281,19 +294,39 @@ def clip(data: Path, rng: np.random.Generator, n_s: float) -> np.ndarray:
             start, hits = fill(rng)
             events = [x for x in events if x[0] < start] + hits
         for step, role, velocity in events:
-            if role not in kit or not kit[role]:
-                continue
             late = swing * step_s if int(step) % 2 == 1 else 0.0
             at_s = (i_bar * 16 + step) * step_s + late + rng.normal(0, loose_s)
             loudness = float(np.clip(velocity * overall * rng.normal(1, 0.07), 0.05, 1))
-            hits_of = kit[role]
-            i = int(np.clip(round(loudness * (len(hits_of) - 1) + rng.normal(0, 0.8)), 0, len(hits_of) - 1))
-            hit = hits_of[i]
-            if role == "hat" or electronic:
-                hit = hit[:, : int(0.6 * snd.RATE_HZ)]
-            hit = hit * np.array([[np.sqrt(2) * np.cos((pans[role] + 1) * np.pi / 4)],
-                                  [np.sqrt(2) * np.sin((pans[role] + 1) * np.pi / 4)]], dtype=np.float32)  # fmt: skip
-            snd.add(out, hit, max(at_s, 0.0), gains[role] * loudness**1.4)
+            played.append((max(at_s, 0.0), role, loudness))
+    return played
+
+
+LEVELS_DB = {"hat": -7, "open": -8, "ride": -7, "bell": -8, "crash": -4, "china": -6, "tamb": -11, "shaker": -13,
+             "egg": -13, "rim": -6, "snap": -10, "conga": -5, "block": -12, "clap": -5}  # fmt: skip
+
+
+def clip(data: Path, rng: np.random.Generator, n_s: float) -> np.ndarray:
+    kit, electronic = build_kit(data, rng)
+    out = np.zeros((2, int(n_s * snd.RATE_HZ)), dtype=np.float32)
+    gains = {role: snd.db(rng.normal(LEVELS_DB.get(role, 0), 2.5)) for role in kit}
+    pans = {role: float(rng.normal(0, 0.15)) for role in kit}
+    for role, side in {"tom1": -0.4, "tom2": 0.1, "tom3": 0.5, "hat": -0.25, "ride": 0.4, "conga": 0.4}.items():
+        pans[role] += side * rng.choice([-1, 1])
+    pans["kick"] = pans["snare"] = 0.0
+    for at_s, role, loudness in groove(rng, n_s, electronic):
+        hits = kit.get(role)
+        if not hits:
+            continue
+        i = int(np.clip(round(loudness * (len(hits) - 1) + rng.normal(0, 0.8)), 0, len(hits) - 1))
+        hit = hits[i]
+        if role == "hat":
+            hit = snd.fade(hit[:, : int(0.6 * snd.RATE_HZ)], 0, 0.05)
+        snd.add(out, snd.stereo(hit, pans[role]), at_s, gains[role] * loudness**1.4)
+    return finish(out, rng)
+
+
+def finish(out: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A drum bus's usual treatment."""
     out = snd.colour(out, rng, 22.0, float(rng.choice([2e4, 2e4, 14e3])), 4.0)
     if rng.random() < 0.6:
         out = snd.compress(out, rng)

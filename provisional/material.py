@@ -4,6 +4,10 @@
 
 The pool holds ``<source>/<kind>-<name>.npy``: int16, (2, samples), 44.1 kHz. Clips that exist are kept, so a
 second run with more minutes enlarges the pool. Each clip has its own seed: the number of processes is no matter.
+
+Needs scipy, soundfile, soxr, pyfluidsynth, pyworld (with setuptools below 81), and Debian's fluidsynth,
+fluid-soundfont-gm, musescore-general-soundfont and (left out where absent) sonic-pi-samples. The pool of the
+provisional weights: ``--part all --minutes 25 --seed 2``, then ``--part singing --minutes 45 --seed 2``.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ def files(data: Path, bank: str) -> list[Path]:
     return found
 
 
-@functools.lru_cache(maxsize=2000)
+@functools.lru_cache(maxsize=600)
 def phrase(path: Path) -> np.ndarray:
     """A recording without its silent edges, its loud parts at -20 dB."""
     voice = snd.load(path)

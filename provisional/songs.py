@@ -19,7 +19,7 @@ def jobs(data: Path) -> list[tuple[str, str]]:
 
 def write(data: Path, out: Path, name: str, source: str) -> float:
     """Cuts one stem of one song; returns the seconds written."""
-    stem = snd.load(data / "cc0-songs" / "train" / name / f"{source}.ogg")
+    stem = snd.load.__wrapped__(data / "cc0-songs" / "train" / name / f"{source}.ogg")
     stem = snd.stereo(stem) if stem.shape[0] == 1 else stem
     kind = "song-lowend" if name in WITHOUT_BASS and source in ("drums", "other") else "song"
     total_s = 0.0

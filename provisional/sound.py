@@ -15,7 +15,7 @@ Array = np.ndarray
 Rng = np.random.Generator
 
 
-@functools.lru_cache(maxsize=6000)
+@functools.lru_cache(maxsize=500)
 def load(path: Path) -> Array:
     """A recording as float32 (channels, samples) at 44.1 kHz, without its DC, edges faded."""
     sound, rate_hz = soundfile.read(path, dtype="float32", always_2d=True)
@@ -23,12 +23,6 @@ def load(path: Path) -> Array:
         sound = soxr.resample(sound, rate_hz, RATE_HZ)
     sound = sound.T - sound.T.mean(axis=1, keepdims=True)
     return fade(np.ascontiguousarray(sound, dtype=np.float32), 0.001, 0.01)
-
-
-@functools.lru_cache(maxsize=3000)
-def load_shifted(path: Path, cents: int) -> Array:
-    """A recording played faster or slower, so that it sounds ``cents`` higher (at 44.1 kHz)."""
-    return respeed(load(path), 2 ** (cents / 1200))
 
 
 def respeed(sound: Array, factor: float) -> Array:

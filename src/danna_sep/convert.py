@@ -1,4 +1,4 @@
-"""The original's parameters -> our models: entry names, shapes, quirks.
+"""The original system in our terms: its parameters in our models, its whole-track inference, its blend.
 
 The original's own names for the entries of its three released networks are mapped to ours one by one; nothing may
 be missing, left over or of another shape.
@@ -8,16 +8,28 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import TypeAlias
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from danna_sep.errors import UnknownCheckpoint
-from danna_sep.models import XUMX, Demucs, DemucsConfig, UNet, UNetConfig, XUMXConfig
-from danna_sep.types import SOURCES
+from danna_sep import weights
+from danna_sep.errors import ConfigError, UnknownCheckpoint
+from danna_sep.models import XUMX, Demucs, DemucsConfig, Model, UNet, UNetConfig, XUMXConfig
+from danna_sep.separators import Blend, MaskSeparator, Separator
+from danna_sep.shapes import Mixture, Stems
+from danna_sep.types import SAMPLE_RATE, SOURCES
+from danna_sep.weights import WeightsEntry
+from danna_sep.weights.originals import ORIGINAL_BLEND, ORIGINAL_FAST_BLEND
 
-Model: TypeAlias = XUMX | UNet | Demucs
+ORIGINAL_AUTHORS: Final = "Chin-Yun Yu and Kin-Wai Cheuk, Danna-Sep, ISMIR 2021"
+ORIGINAL_LICENCE: Final = "MIT by the authors' setup script; trained on MUSDB18-HQ, whose songs are for research"
+
+_TRACK_PADDING = 1024
+"""Zeros that the original puts behind a track, samples."""
 
 _SIGNATURES: dict[str, str] = {
     "xumx": "affine1.0.weight",
@@ -122,6 +134,103 @@ def check_entries(model: torch.nn.Module, entries: Mapping[str, Tensor], what: s
             )
 
 
+@dataclass(frozen=True)
+class OriginalDemucs:
+    """The original's inference with its Demucs: the whole track, shifted runs, what they cut off.
+
+    Attributes:
+        model: As `from_original` gives it.
+        n_shifts: Runs, equally spaced over half a second.
+
+    Quirk: the network's output is shorter than its input; the last samples that a run does not reach stay
+    zero in its share of the mean. Quirk: clamped to +-0.99. Quirk: statistics include the silence around.
+    """
+
+    model: Demucs
+    n_shifts: int = 1
+    sources: tuple[str, ...] = SOURCES
+    sample_rate: int = SAMPLE_RATE
+
+    def __call__(self, mixture: Mixture) -> Stems:
+        """See `Separator`."""
+        items = mixture.reshape(-1, *mixture.shape[-2:])
+        n_samples = items.shape[-1]
+        reach = SAMPLE_RATE // 2
+        # The original pads every track by one hop of its spectrogram models first.
+        padded = F.pad(items, (reach, reach + _TRACK_PADDING))
+        n_heard = n_samples + _TRACK_PADDING + reach
+        stems = items.new_zeros(len(items), len(SOURCES), *items.shape[1:])
+        for shift in torch.linspace(0, reach, self.n_shifts).long().tolist():
+            estimate = self.model.unpadded(padded[..., shift : shift + n_heard])[..., reach - shift :][..., :n_samples]
+            stems += F.pad(estimate, (0, n_samples - estimate.shape[-1]))
+        stems = (stems / self.n_shifts).clamp(-0.99, 0.99)
+        return stems.reshape(*mixture.shape[:-2], *stems.shape[1:])
+
+
+def original_separator(model: Model, shifts: int = 1) -> Separator:
+    """The original's whole-track inference with one of its models.
+
+    Args:
+        model: As `from_original` gives it.
+        shifts: Runs of Demucs; no matter for the others.
+    """
+    if isinstance(model, Demucs):
+        return OriginalDemucs(model, shifts)
+    block_frames = 2584 if isinstance(model, UNet) else None
+    return MaskSeparator(model, precision=torch.float64, block_frames=block_frames, padding=_TRACK_PADDING)
+
+
+def original_system(systems: Mapping[str, Mapping[str, Tensor]], shifts: int = 1) -> Blend:
+    """The original system: whole track at once, its three models, its blend.
+
+    Args:
+        systems: The original's entries of "xumx", "unet" and "demucs"; two of them, "unet" and
+            "demucs", give its fast mode.
+        shifts: Runs of Demucs; 1 as released.
+
+    Returns:
+        A separator; its `separators` are the three models' by those names.
+
+    Raises:
+        UnknownCheckpoint: Entries that are not those of the model they are given for.
+        ConfigError: Other models than those.
+    """
+    if set(systems) not in (set(ORIGINAL_BLEND), set(ORIGINAL_FAST_BLEND)):
+        raise ConfigError(f"the original system has {', '.join(ORIGINAL_BLEND)}, not {', '.join(systems)}")
+    for name, entries in systems.items():
+        if (found := recognise(entries)) != name:
+            raise UnknownCheckpoint(f"the entries given for {name} are those of {found}")
+    weights = ORIGINAL_BLEND if "xumx" in systems else ORIGINAL_FAST_BLEND
+    separators = {name: original_separator(from_original(systems[name]), shifts) for name in weights}
+    return Blend(separators, weights)
+
+
+def import_checkpoint(path: Path) -> WeightsEntry:
+    """Convert a file of the original's, in any form it comes in, and register it as `original-MODEL`.
+
+    Args:
+        path: TorchScript archive, training checkpoint, or state dict.
+
+    Raises:
+        WeightsError: No such file, or none of the original's models; nothing is written then.
+    """
+    entries = weights.foreign.read_entries(path)
+    try:
+        model = from_original(entries)
+    except UnknownCheckpoint as error:
+        raise UnknownCheckpoint(f"{path}: {error}") from None
+    name = recognise(entries)
+    destination = weights.user_folder() / f"original-{name}.safetensors"
+    weights.write(
+        destination,
+        model=name,
+        config=asdict(model.config),
+        entries=model.state_dict(),
+        metadata={"licence": ORIGINAL_LICENCE, "origin": ORIGINAL_AUTHORS, "imported_from": path.name},
+    )
+    return weights.record(f"original-{name}", destination)
+
+
 def _translate_xumx(entries: Mapping[str, Tensor]) -> dict[str, Tensor]:
     n_sources = len(_XUMX_LSTMS)
     translated: dict[str, Tensor] = {}
@@ -131,7 +240,7 @@ def _translate_xumx(entries: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if key in _XUMX_STATISTICS:
             if value.dim() != 1 or len(value) % n_sources:
                 raise UnknownCheckpoint(
-                    f"the original xumx: entry {key} has shape {tuple(value.shape)}, expected one number per source and bin"
+                    f"the original xumx: entry {key} has shape {tuple(value.shape)}, expected one per source and bin"
                 )
             translated[_XUMX_STATISTICS[key]] = value.reshape(n_sources, -1)
         elif layer in _XUMX_LAYERS:

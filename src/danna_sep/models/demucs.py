@@ -110,7 +110,7 @@ class Demucs(nn.Module):
         for decoder_layer, skip in zip(self.decoder, reversed(skips), strict=True):
             features = decoder_layer(features, skip)
         stems = resample(features, 2, 1)[..., :n_samples]
-        return stems.unflatten(1, (self.config.n_sources, self.config.n_channels))
+        return stems.reshape(len(stems), self.config.n_sources, self.config.n_channels, -1)
 
 
 class _EncoderLayer(nn.Module):

@@ -92,7 +92,8 @@ class XUMX(nn.Module):
         return torch.relu(mask * self.output_scale[:, None, :, None] + self.output_mean[:, None, :, None])
 
     def _mean_of_sources(self, features: Sequence) -> Sequence:
-        return features.unflatten(1, (self.config.n_sources, -1)).mean(1)
+        n_sources = self.config.n_sources
+        return features.reshape(len(features), n_sources, -1, features.shape[-1]).mean(1)
 
     def _recurrent(self, shared: Sequence) -> Sequence:
         total = torch.zeros_like(shared)

@@ -12,8 +12,9 @@ add up to those of the whole, and `filter_spec` needs nothing else from other fr
 Reference: Duong, Vincent, Gribonval, TASLP 18(7), 2010; Nugraha, Liutkus, Vincent, TASLP 24(9), 2016;
 Uhlich et al., ICASSP 2017. Regularisation and scaling are those of the norbert package.
 
-Differs: where rounding makes the determinant of the unregularised covariance negative (identical channels,
-single precision) it is taken as zero, which it cannot fall below in exact arithmetic.
+Differs: the determinant of the regularised covariance is the unregularised one, which cannot be below zero and is
+not let fall there by rounding, plus terms that are all positive. With that, single precision bears the
+regularisation of double precision (identical channels included), so `epsilon` does not follow the working precision.
 """
 
 from __future__ import annotations
@@ -28,6 +29,9 @@ from danna_sep.shapes import Spec, StemMagnitudes, StemSpecs
 
 _LOUDEST = 10.0
 """Spectra whose magnitude exceeds this are scaled down to it, so that the regularisation keeps its meaning."""
+
+EPSILON = torch.finfo(torch.float64).eps
+"""Regularisation: added to denominators; its square root to the diagonal of the mixture's covariance."""
 
 SourceBins = Float[Tensor, "*batch source bin"]
 
@@ -66,7 +70,9 @@ class SpatialCovariance:
     cross: Complex[Tensor, "*batch source bin"]
 
 
-def magnitude_to_spec(magnitudes: StemMagnitudes, mixture: Spec, softmask: bool = False) -> StemSpecs:
+def magnitude_to_spec(
+    magnitudes: StemMagnitudes, mixture: Spec, softmask: bool = False, epsilon: float = EPSILON
+) -> StemSpecs:
     """Complex estimates from magnitudes.
 
     Args:
@@ -74,9 +80,9 @@ def magnitude_to_spec(magnitudes: StemMagnitudes, mixture: Spec, softmask: bool 
         mixture: Spectrum of the mixture.
         softmask: Share the mixture out in proportion to the magnitudes (the estimates then sum to
             the mixture) instead of giving each magnitude the mixture's phase.
+        epsilon: Regularisation of the sharing.
     """
     if softmask:
-        epsilon = torch.finfo(magnitudes.dtype).eps
         return mixture.unsqueeze(-4) * (magnitudes / (epsilon + magnitudes.sum(-4, keepdim=True)))
     size = mixture.abs()
     audible = size > 0
@@ -84,13 +90,12 @@ def magnitude_to_spec(magnitudes: StemMagnitudes, mixture: Spec, softmask: bool 
     return magnitudes * phase.unsqueeze(-4)
 
 
-def with_residual(magnitudes: StemMagnitudes, mixture: Spec) -> StemMagnitudes:
+def with_residual(magnitudes: StemMagnitudes, mixture: Spec, epsilon: float = EPSILON) -> StemMagnitudes:
     """The sources and, as one more, what they leave of the mixture's magnitude: max(0, |x| - sum of V_j).
 
     Quirk: as in norbert, the sources are also scaled, by one gain per channel and bin that brings their sum
     nearest to |x| over the frames given, while the residual is taken from their sum before scaling.
     """
-    epsilon = torch.finfo(magnitudes.dtype).eps
     total = magnitudes.sum(-4)
     size = mixture.abs().clamp(min=epsilon)
     gain = (size * total).sum(-1, keepdim=True) / (epsilon + total.square().sum(-1, keepdim=True))
@@ -115,19 +120,21 @@ def spatial_sums(estimates: StemSpecs) -> SpatialSums:
     return SpatialSums(left_sum, right_sum, (left * right.conj()).sum(-1), (left_sum + right_sum) / 2)
 
 
-def spatial_covariance(sums: SpatialSums) -> SpatialCovariance:
+def spatial_covariance(sums: SpatialSums, epsilon: float = EPSILON) -> SpatialCovariance:
     """R_j: mean outer product of the channels, weighted by the inverse variance."""
-    weight = torch.finfo(sums.power.dtype).eps + sums.power
+    weight = epsilon + sums.power
     return SpatialCovariance(sums.left / weight, sums.right / weight, sums.cross / weight)
 
 
-def filter_spec(mixture: Spec, estimates: StemSpecs, covariance: SpatialCovariance) -> StemSpecs:
+def filter_spec(
+    mixture: Spec, estimates: StemSpecs, covariance: SpatialCovariance, epsilon: float = EPSILON
+) -> StemSpecs:
     """v_j R_j C^-1 x, with the variances of `estimates` and the given spatial covariances."""
     variance = source_variance(estimates)
     left, right = covariance.left.unsqueeze(-1), covariance.right.unsqueeze(-1)
     cross = covariance.cross.unsqueeze(-1)
 
-    floor = torch.finfo(variance.dtype).eps ** 0.5
+    floor = epsilon**0.5
     mix_left = (variance * left).sum(-3)
     mix_right = (variance * right).sum(-3)
     mix_cross = (variance * cross).sum(-3)
@@ -151,28 +158,29 @@ def wiener(
     n_iterations: int = 1,
     softmask: bool = False,
     residual: bool = False,
+    epsilon: float = EPSILON,
 ) -> StemSpecs:
     """Stem spectra from magnitude estimates, with statistics over all frames given.
 
     Args:
         magnitudes: Estimated magnitude of each source, >= 0.
-        mixture: Spectrum of the stereo mixture. Its precision is the working precision: regularisation
-            is by that precision's epsilon, so single and double differ where the mixture is faint.
+        mixture: Spectrum of the stereo mixture. Its precision is the working precision.
         n_iterations: Rounds of expectation-maximisation; none gives `magnitude_to_spec`.
         softmask: See `magnitude_to_spec`.
         residual: Model what the sources leave over as one more source (`with_residual`), and drop it.
+        epsilon: Regularisation.
     """
     magnitudes = magnitudes.to(mixture.real.dtype)
     n_sources = magnitudes.shape[-4]
     if residual:
-        magnitudes = with_residual(magnitudes, mixture)
-    estimates = magnitude_to_spec(magnitudes, mixture, softmask)
+        magnitudes = with_residual(magnitudes, mixture, epsilon)
+    estimates = magnitude_to_spec(magnitudes, mixture, softmask, epsilon)
     if n_iterations:
         scale = scale_of(mixture)[..., None, None, None]
         mixture, estimates = mixture / scale, estimates / scale.unsqueeze(-1)
         for _ in range(n_iterations):
-            covariance = spatial_covariance(spatial_sums(estimates))
-            estimates = filter_spec(mixture, estimates, covariance)
+            covariance = spatial_covariance(spatial_sums(estimates), epsilon)
+            estimates = filter_spec(mixture, estimates, covariance, epsilon)
         estimates = estimates * scale.unsqueeze(-1)
     return estimates.narrow(-4, 0, n_sources)
 

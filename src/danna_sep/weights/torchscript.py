@@ -33,8 +33,16 @@ _CONSTANTS: dict[str, Any] = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 _SHORT_TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 _LISTS = {f"torch.jit._pickle build_{kind}list" for kind in ("int", "double", "bool", "tensor")}
 _STORAGES = {
-    **{"Float": "float32", "Double": "float64", "Half": "float16", "BFloat16": "bfloat16", "Bool": "bool"},
-    **{"Long": "int64", "Int": "int32", "Short": "int16", "Char": "int8", "Byte": "uint8"},
+    "Float": "float32",
+    "Double": "float64",
+    "Half": "float16",
+    "BFloat16": "bfloat16",
+    "Long": "int64",
+    "Int": "int32",
+    "Short": "int16",
+    "Char": "int8",
+    "Byte": "uint8",
+    "Bool": "bool",
 }
 
 
@@ -67,7 +75,7 @@ def is_torchscript(path: Path) -> bool:
 
 
 def read_torchscript(path: Path) -> dict[str, torch.Tensor]:
-    """Parameters and buffers under the names which the module's `state_dict()` gives them.
+    """Parameters and buffers under the names which the module's `state_dict()` gives them; views may share memory.
 
     Raises:
         NotTorchScript: with a few words on what is wrong; damaged archives may raise other exceptions too.
@@ -80,9 +88,10 @@ def read_torchscript(path: Path) -> dict[str, torch.Tensor]:
         records = set(archive.namelist())
         if f"{root}byteorder" in records and archive.read(f"{root}byteorder") != b"little":
             raise NotTorchScript("was written on a big-endian machine")
+        if archive.getinfo(found[0]).compress_type != zipfile.ZIP_STORED:
+            raise NotTorchScript("has a compressed data.pkl")
         top = _Reader(archive, root).run(archive.read(found[0]))
-        entries = dict(_walk(top, "", _state_names(archive, root), ()))
-    return entries
+        return dict(_walk(top, "", _state_names(archive, root), ()))
 
 
 class _Reader:
@@ -180,10 +189,7 @@ class _Reader:
 def _call(name: str, arguments: tuple[Any, ...]) -> Any:
     """What the archive's call of `name` gives, for the few names that it may call."""
     if name == "torch._utils _rebuild_tensor_v2":
-        storage, offset, size, stride = arguments[:4]
-        if math.prod(size) > storage.numel():  # a view that repeats numbers would grow without limit when copied
-            raise NotTorchScript("has a tensor larger than its numbers")
-        return storage.as_strided(size, stride, offset).clone()
+        return _tensor(*arguments[:4])
     if name == "collections OrderedDict" and arguments == ():
         return {}
     if name == "torch.jit._pickle restore_type_tag" or name in _LISTS:
@@ -191,6 +197,16 @@ def _call(name: str, arguments: tuple[Any, ...]) -> Any:
     if name == "torch device" or name.startswith("__torch__"):  # a device, an enumeration, a named tuple
         return arguments
     raise NotTorchScript(f"asks for {name!r}")
+
+
+def _tensor(storage: torch.Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...]) -> torch.Tensor:
+    """A view of `storage`, which must hold all its values."""
+    last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
+    inside = min(offset, *size, *stride, 0) >= 0 and (0 in size or last < storage.numel())
+    # Counted too: a view that repeats values would grow without limit when copied.
+    if not inside or math.prod(size) > storage.numel():
+        raise NotTorchScript("has a tensor larger than its numbers")
+    return storage.as_strided(size, stride, offset)
 
 
 def _state_names(archive: zipfile.ZipFile, root: str) -> dict[str, set[str]]:

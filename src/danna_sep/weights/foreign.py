@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from danna_sep.errors import MissingWeights, UnknownCheckpoint
-from danna_sep.torchscript import NotTorchScript, is_torchscript, read_torchscript
+from danna_sep.errors import MissingWeights, UnknownCheckpoint, WeightsError
+from danna_sep.weights.torchscript import NotTorchScript, is_torchscript, read_torchscript
 
 if TYPE_CHECKING:
     import torch
@@ -38,17 +38,17 @@ def read_entries(path: Path | str) -> dict[str, torch.Tensor]:
             would have to run, or with an entry that is not a finite, dense tensor.
     """
     path = Path(path)
-    if not path.exists():
-        raise MissingWeights(f"{path}: no such file; give the checkpoint file's path")
-    if not path.is_file():
-        raise UnknownCheckpoint(f"{path}: not a file; give the checkpoint file itself")
     try:
+        if not path.exists():
+            raise MissingWeights(f"{path}: no such file; give the checkpoint file's path")
+        if not path.is_file():
+            raise UnknownCheckpoint(f"{path}: not a file; give the checkpoint file itself")
         found = _read_any(path)
     except NotTorchScript as error:
         raise UnknownCheckpoint(
             f"{path}: not opened, the TorchScript archive {_one_line(error)}, which plain weights do not need"
         ) from error
-    except UnknownCheckpoint:
+    except WeightsError:
         raise
     except OSError as error:
         raise UnknownCheckpoint(f"{path}: cannot be read ({error.strerror or _one_line(error)})") from error
@@ -75,7 +75,7 @@ def _read_any(path: Path) -> Any:
     if is_torchscript(path):
         return read_torchscript(path)
     # torch before 2.6 let archives of this oldest kind get round weights_only.
-    if not head.startswith(b"PK") and tarfile.is_tarfile(path):
+    if not head.startswith(b"PK\x03\x04") and tarfile.is_tarfile(path):
         raise UnknownCheckpoint(f"{path}: a tar archive, which cannot be opened safely; save it again with torch.save")
     with warnings.catch_warnings():
         # Said of files by newer or older Pythons and torches; nothing a user could act on.

@@ -1,0 +1,285 @@
+"""Train one small model of the provisional bundle on a pool of stems, mixed at random.
+
+    python provisional/train.py unet --pool work/pool --out work/unet.safetensors --minutes 60
+
+A plain program: one process, Adam, a learning rate that falls with the time spent, an average of the weights.
+`material.py` makes the pool and may go on adding to it. The result is float16 safetensors that `danna_sep.weights`
+reads.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import math
+import queue
+import subprocess
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from danna_sep import weights
+from danna_sep.models import XUMX, Demucs, DemucsConfig, UNet, UNetConfig, XUMXConfig
+from danna_sep.signal.stft import stft
+from danna_sep.types import SAMPLE_RATE, SOURCES
+
+CONFIGS = {
+    "xumx": XUMXConfig(hidden=192, n_lstm_layers=2, dropout=0.2),
+    "unet": UNetConfig(growth=8, n_layers=(1, 2, 2, 2, 2, 2), bottleneck_width=128, dropout=0.1),
+    "demucs": DemucsConfig(width=16, n_layers=5),
+}
+BATCH = {"xumx": 8, "unet": 4, "demucs": 4}
+EXCERPT_S = {"xumx": 6.0, "unet": 6.0, "demucs": 4.0}
+LEARNING_RATE = {"xumx": 1e-3, "unet": 1.5e-3, "demucs": 4e-4}
+KIND_WEIGHTS = {"song": 3.0}
+"""How often a kind of clip is drawn, per second of it, against 1 for the rest."""
+
+
+class Pool:
+    """Clips of one source, drawn in proportion to their length and their kind's weight."""
+
+    def __init__(self, folder: Path, source: str) -> None:
+        self.folder, self.source = folder / source, source
+        self.rescan()
+
+    def rescan(self) -> None:
+        paths = sorted(self.folder.glob("*.npy"))
+        self.clips = [np.load(path, mmap_mode="r") for path in paths]
+        self.kinds = [path.name.rsplit("-", 1)[0] for path in paths]
+        odds = np.array(
+            [
+                clip.shape[1] * KIND_WEIGHTS.get("song" if kind.startswith("song") else kind, 1.0)
+                for clip, kind in zip(self.clips, self.kinds, strict=True)
+            ],
+            float,
+        )
+        if self.source == "drums":  # low end of other sources is in them
+            odds *= [not kind.startswith("song-lowend") for kind in self.kinds]
+        self.odds = odds / odds.sum()
+
+    def draw(self, rng: np.random.Generator, n_samples: int) -> np.ndarray:
+        """An excerpt, float32 (channel, time); shorter clips stand between zeros."""
+        choice = rng.choice(len(self.clips), p=self.odds)
+        clip = self.clips[choice]
+        speed = float(np.exp(rng.uniform(-0.17, 0.17))) if rng.random() < 0.5 else 1.0
+        n_read = min(clip.shape[1], math.ceil(n_samples * speed) + 2)
+        start = rng.integers(0, clip.shape[1] - n_read + 1)
+        audio = np.asarray(clip[:, start : start + n_read], np.float32) / 32768
+        if speed != 1.0:
+            places = np.arange(0, n_read - 1.001, speed)
+            before = places.astype(np.int64)
+            after = (places - before).astype(np.float32)
+            audio = audio[:, before] * (1 - after) + audio[:, before + 1] * after
+        audio = audio[:, :n_samples]
+        if audio.shape[1] < n_samples:
+            free = n_samples - audio.shape[1]
+            front = int(rng.integers(0, free + 1))
+            audio = np.pad(audio, ((0, 0), (front, free - front)))
+        if self.source == "other" and self.kinds[choice].startswith("song-lowend"):
+            audio = _shape(audio, lambda frequency_hz: (frequency_hz > 150).float())
+        if rng.random() < 0.5:
+            audio = np.ascontiguousarray(audio[::-1])
+        if rng.random() < 0.3:
+            audio = _tilt(audio, rng)
+        if rng.random() < 0.5:
+            audio = -audio
+        return np.ascontiguousarray(audio, np.float32)
+
+
+def _shape(audio: np.ndarray, gain: Callable[[Tensor], Tensor]) -> np.ndarray:
+    """`audio` through a filter given by its gain at frequencies in Hz."""
+    n_samples = audio.shape[1]
+    spectrum = torch.fft.rfft(torch.from_numpy(np.ascontiguousarray(audio)))
+    return torch.fft.irfft(spectrum * gain(torch.fft.rfftfreq(n_samples, 1 / SAMPLE_RATE)), n_samples).numpy()
+
+
+def _tilt(audio: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A random smooth equaliser: gains at seven points of the frequency axis, +-6 dB."""
+    points = np.log([40, 120, 350, 1000, 3000, 8000, 16000])
+    grid = np.linspace(np.log(20), np.log(23000), 257)
+    gains = torch.from_numpy((10 ** (np.interp(grid, points, rng.uniform(-6, 6, len(points))) / 20)).astype("f4"))
+
+    def gain(frequency_hz: Tensor) -> Tensor:
+        place = (frequency_hz.clamp(min=20).log() - grid[0]) / (grid[1] - grid[0])
+        return gains[place.round().long().clamp(0, 256)]
+
+    return _shape(audio, gain)
+
+
+def draw_item(pools: dict[str, Pool], rng: np.random.Generator, n_samples: int) -> np.ndarray:
+    """Stems of a random mix, float32 (source, channel, time), levels and peak as in a finished song."""
+    stems = np.zeros((len(SOURCES), 2, n_samples), np.float32)
+    for index, source in enumerate(SOURCES):
+        if rng.random() < 0.1:
+            continue
+        excerpt = pools[source].draw(rng, n_samples)
+        if source == "vocals" and rng.random() < 0.15:
+            excerpt += 10 ** (rng.uniform(-9, -2) / 20) * pools[source].draw(rng, n_samples)
+        if source == "other" and rng.random() < 0.5:
+            excerpt += 10 ** (rng.uniform(-9, 3) / 20) * pools[source].draw(rng, n_samples)
+        level = np.sqrt(np.mean(excerpt**2)) + 1e-4
+        target_db = {"drums": -19, "bass": -20, "other": -19, "vocals": -19}[source] + rng.normal(0, 4)
+        stems[index] = excerpt * (10 ** (target_db / 20) / level)
+    peak = np.abs(stems.sum(0)).max()
+    if peak > 0:
+        stems *= min(rng.uniform(0.35, 1.0) / peak, 8.0)
+    return stems
+
+
+class Feeder:
+    """Batches made in a thread beside the training, rereading the pool as it grows."""
+
+    def __init__(self, folder: Path, batch: int, n_samples: int, seed: int) -> None:
+        self.pools = {source: Pool(folder, source) for source in SOURCES}
+        self.batch, self.n_samples = batch, n_samples
+        self.rng = np.random.default_rng(seed)
+        self.queue: queue.Queue[Tensor] = queue.Queue(4)
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def _run(self) -> None:
+        scanned = time.monotonic()
+        while True:
+            if time.monotonic() - scanned > 300:
+                for pool in self.pools.values():
+                    pool.rescan()
+                scanned = time.monotonic()
+            items = [draw_item(self.pools, self.rng, self.n_samples) for _ in range(self.batch)]
+            self.queue.put(torch.from_numpy(np.stack(items)))
+
+    def next(self) -> Tensor:
+        return self.queue.get()
+
+
+def loss_of(model: nn.Module, stems: Tensor, bf16: bool) -> Tensor:
+    """Mean absolute error of the stems (waveform model) or of their complex spectra (mask models)."""
+    mixture = stems.sum(1)
+    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        if isinstance(model, Demucs):
+            return F.l1_loss(model(mixture).float(), stems)
+        references = stft(stems)
+        spectrum = references.sum(1)
+        masks = model(spectrum.abs()).float()
+    error = torch.view_as_real(masks * spectrum[:, None] - references)
+    return error.abs().mean()
+
+
+def fit_statistics(model: XUMX, feeder: Feeder) -> None:
+    """Input mean and scale of X-UMX from a few batches, as Open-Unmix does."""
+    magnitude = torch.cat([stft(feeder.next().sum(1)).abs() for _ in range(4)])[..., : model.config.n_bins, :]
+    mean = magnitude.mean((0, 1, 3))
+    deviation = magnitude.std((0, 1, 3))
+    model.input_mean.data[:] = -mean
+    model.input_scale.data[:] = 1 / deviation.clamp(min=1e-4 * deviation.max())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", choices=CONFIGS)
+    parser.add_argument("--pool", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--init", type=Path, help="go on from the state that an earlier run left")
+    parser.add_argument("--lr-factor", type=float, default=1.0)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    torch.manual_seed(arguments.seed)
+
+    name = arguments.model
+    bf16 = name != "xumx"
+    config = CONFIGS[name]
+    model: nn.Module = {"xumx": XUMX, "unet": UNet, "demucs": Demucs}[name](config)
+    n_samples = int(EXCERPT_S[name] * SAMPLE_RATE)
+    feeder = Feeder(arguments.pool, BATCH[name], n_samples, arguments.seed)
+    if isinstance(model, XUMX):
+        fit_statistics(model, feeder)
+    optimiser = torch.optim.Adam(model.parameters(), LEARNING_RATE[name])
+    n_steps = 0
+    if arguments.init:
+        state = torch.load(arguments.init, weights_only=True)
+        model.load_state_dict(state["model"])
+        optimiser.load_state_dict(state["optimiser"])
+        n_steps = state["n_steps"]
+    average = copy.deepcopy(model).requires_grad_(False).eval()
+
+    budget_s = arguments.minutes * 60
+    start = saved = time.monotonic()
+    recent: defaultdict[str, float] = defaultdict(float)
+    n_here = 0
+    while (spent := time.monotonic() - start) < budget_s:
+        progress = spent / budget_s
+        warm = min(1.0, (n_here + 1) / 50)
+        for group in optimiser.param_groups:
+            group["lr"] = (
+                arguments.lr_factor
+                * LEARNING_RATE[name]
+                * warm
+                * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * max(0.0, progress - 0.3) / 0.7)))
+            )
+        model.train()
+        loss = loss_of(model, feeder.next(), bf16)
+        if not torch.isfinite(loss):
+            raise SystemExit(f"loss is not finite at step {n_steps}")
+        optimiser.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 5.0)
+        optimiser.step()
+        n_steps += 1
+        n_here += 1
+        decay = min(0.995, n_here / (n_here + 10))
+        with torch.no_grad():
+            for mean, now in zip(average.state_dict().values(), model.state_dict().values(), strict=True):
+                if mean.is_floating_point():
+                    mean.lerp_(now, 1 - decay)
+        recent["loss"] += loss.item()
+        recent["n"] += 1
+        if n_steps % 25 == 0:
+            print(f"{name} step {n_steps} {spent / 60:.1f} min loss {recent['loss'] / recent['n']:.5f}", flush=True)
+            recent.clear()
+        if time.monotonic() - saved > 240:
+            save(arguments, name, config, average, model, optimiser, n_steps)
+            saved = time.monotonic()
+    save(arguments, name, config, average, model, optimiser, n_steps)
+
+
+def save(
+    arguments: argparse.Namespace,
+    name: str,
+    config: XUMXConfig | UNetConfig | DemucsConfig,
+    average: nn.Module,
+    model: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    n_steps: int,
+) -> None:
+    """Weights to ship at `--out`, the training's state beside it."""
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    excerpt_s = BATCH[name] * EXCERPT_S[name]
+    weights.write(
+        arguments.out,
+        model=name,
+        config=json.loads(json.dumps(asdict(config))),
+        entries=average.state_dict(),
+        metadata={
+            "provisional": "true",
+            "licence": "MIT",
+            "made_by": f"provisional/train.py at {commit.stdout.strip()}, seed {arguments.seed}",
+            "training": f"{n_steps} steps of {excerpt_s:g} s, on two CPU cores",
+        },
+        dtype=torch.float16,
+    )
+    state = {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "n_steps": n_steps}
+    torch.save(state, arguments.out.with_suffix(".state"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,151 @@
+"""Decoding with FFmpeg's libraries through PyAV, for what libsndfile does not read: M4A, AAC, video files."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from danna_sep.audio.info import AudioInfo, Block, Samples
+from danna_sep.errors import MissingExtra, UnreadableAudio
+
+
+class PyAvDecoder:
+    """A `Decoder` for the first audio stream of any file that FFmpeg reads.
+
+    Raises:
+        MissingExtra: PyAV is not installed.
+        UnreadableAudio: No audio stream, or nothing that can be decoded in it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            import av
+        except ImportError as error:
+            raise MissingExtra(f'{path}: this format needs PyAV; install with `pip install "danna-sep[av]"`') from error
+        self.notes: list[str] = []
+        self._path = path
+        self._error: type[Exception] = av.error.FFmpegError
+        self._container: Any = None
+        self._file = path.open("rb")
+        try:
+            self._container = self._open(av)
+            streams = self._container.streams.audio
+            if not streams:
+                raise UnreadableAudio(f"{path}: has no audio stream; give a file with sound in it")
+            self._stream = streams[0]
+            self._frames = self._decode()
+            # Decoded first, asked then: the header of an HE-AAC file tells half of its real rate.
+            self._pending = next(self._frames, None)
+            if self._pending is None:
+                raise UnreadableAudio(f"{path}: has no samples that can be decoded; the file may be damaged")
+            first = self._pending
+            self.info = AudioInfo(
+                path,
+                first.sample_rate,
+                len(first.layout.channels),
+                self._declared(first.sample_rate),
+                _container_name(path, self._container.format.name),
+                _subtype(self._stream.codec_context.name, first.format.name),
+            )
+        except BaseException:
+            self.close()
+            raise
+        self.declared_frames = self.info.n_frames
+        self.tolerance_frames = self.info.sample_rate // 10
+        self._rest: Block = _samples(first)
+        self._n_decoded = first.samples
+
+    def read(self, n_frames: int) -> Block:
+        """The next 1 to n_frames frames, (channel, time); no frames at the end."""
+        while not self._rest.shape[1]:
+            frame = next(self._frames, None)
+            if frame is None:
+                return self._rest
+            if frame.sample_rate != self.info.sample_rate or len(frame.layout.channels) != self.info.n_channels:
+                raise UnreadableAudio(
+                    f"{self._path}: sample rate or channels change at "
+                    f"{self._n_decoded / self.info.sample_rate:.3f} s; convert it to one rate first"
+                )
+            self._rest = _samples(frame)
+            self._n_decoded += frame.samples
+        block, self._rest = self._rest[:, :n_frames], self._rest[:, n_frames:]
+        return block
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._container is not None:
+            self._container.close()
+        self._file.close()
+
+    def _open(self, av: Any) -> Any:
+        try:
+            # The whitelist: no file may make FFmpeg fetch others, as playlists do.
+            return av.open(self._file, mode="r", options={"protocol_whitelist": "file"}, metadata_errors="replace")
+        except (self._error, OSError, ValueError) as error:
+            raise UnreadableAudio(
+                f"{self._path}: not audio that can be read ({_reason(error)}); convert it to WAV or FLAC first"
+            ) from error
+
+    def _decode(self) -> Iterator[Any]:
+        """Frames of the stream; packets that do not decode are left out, and noted."""
+        packets = self._container.demux(self._stream)
+        while True:
+            try:
+                packet = next(packets, None)
+                if packet is None:
+                    return
+                frames = packet.decode()
+            except self._error as error:
+                if not self.notes:
+                    self.notes.append(f"damaged ({_reason(error)})")
+                if isinstance(error, EOFError) or (isinstance(error, OSError) and error.errno == errno.EIO):
+                    return
+                continue
+            for frame in frames:
+                if frame.samples:
+                    yield frame
+
+    def _declared(self, sample_rate: int) -> int | None:
+        if self._stream.duration is None or self._stream.time_base is None:
+            return None
+        return round(self._stream.duration * self._stream.time_base * sample_rate) or None
+
+
+def _samples(frame: Any) -> Block:
+    """A frame's samples as float32 (channel, time), integers scaled to full scale 1.0."""
+    array: Samples = frame.to_ndarray()
+    if not frame.format.is_planar:
+        array = array.reshape(-1, len(frame.layout.channels)).T
+    if array.dtype == np.uint8:
+        return np.ascontiguousarray((array.astype(np.float32) - 128) / 128)
+    if np.issubdtype(array.dtype, np.integer):
+        full_scale = -float(np.iinfo(array.dtype).min)  # type: ignore[type-var]
+        return np.ascontiguousarray((array / full_scale).astype(np.float32))
+    with np.errstate(over="ignore"):  # a double beyond float32 becomes infinite, and is reported as such
+        return np.ascontiguousarray(array, dtype=np.float32)
+
+
+def _container_name(path: Path, names: str) -> str:
+    """One of FFmpeg's comma-separated names, the one the file carries if it does."""
+    suffix = path.suffix.lower().lstrip(".")
+    return (suffix if suffix in names.split(",") else names.split(",")[0]).upper()
+
+
+def _subtype(codec: str, sample_format: str) -> str:
+    """The coding in libsndfile's manner: with its width where it is lossless."""
+    width = {"u8": "8", "s16": "16", "s32": "24", "flt": "FLOAT", "dbl": "DOUBLE"}.get(sample_format.rstrip("p"), "")
+    if codec.startswith("pcm_"):
+        return width if width in ("FLOAT", "DOUBLE") else f"PCM_{'16' if width == '8' else width}"
+    if codec == "alac":
+        return f"ALAC_{width}"
+    if codec in ("flac", "wavpack", "tta", "ape", "truehd", "mlp") and width in ("16", "24"):
+        return f"PCM_{width}"
+    return codec.upper()
+
+
+def _reason(error: Exception) -> str:
+    return str(getattr(error, "strerror", None) or error).rstrip(". ")

@@ -1,0 +1,108 @@
+"""Decoding with libsndfile."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import soundfile
+
+from danna_sep.audio.header import declared_frames
+from danna_sep.audio.info import AudioInfo, Block
+from danna_sep.audio.mpeg import repaired_mp3
+from danna_sep.audio.ogg import has_more_streams_behind
+
+# An MPEG decoder throws away all it decoded within a call that meets a damaged place: ask for little at a time.
+_MPEG_READ_FRAMES: Final = 1152
+_UNKNOWN_FRAMES: Final = 1 << 60  # libsndfile's "very many" for streams of unknown length
+_MAX_FAILURES: Final = 64  # reads without progress, one after the other, before the rest is given up
+
+
+class _ForwardSoundFile(soundfile.SoundFile):  # type: ignore[misc]
+    """Does not seek after each read, as soundfile does: damaged files lose their place by it."""
+
+    def seekable(self) -> bool:
+        return False
+
+
+class SoundFileDecoder:
+    """A `Decoder` for what libsndfile reads.
+
+    Raises:
+        soundfile.LibsndfileError: libsndfile does not read the file.
+        UnreadableAudio: A WAV header whose size has wrapped.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.notes: list[str] = []
+        self.tolerance_frames = 0
+        self._stream = None
+        repaired = repaired_mp3(path)
+        if repaired is not None:
+            self._stream, note = repaired
+            if note:
+                self.notes.append(note)
+        try:
+            self._file: Any = _ForwardSoundFile(self._stream if self._stream is not None else _native_name(path), "r")
+        except BaseException:
+            if self._stream is not None:
+                self._stream.close()
+            raise
+        frames = self._file.frames
+        known = frames if 0 <= frames < _UNKNOWN_FRAMES else None
+        self._is_mpeg = self._file.subtype.startswith("MPEG")
+        self._position = 0
+        if self._file.format == "OGG" and has_more_streams_behind(path):
+            self.notes.append("more Ogg streams follow the first one, which alone is read; split the file first")
+        self.info = AudioInfo(
+            path, self._file.samplerate, self._file.channels, known, self._file.format, self._file.subtype
+        )
+        try:
+            declared = declared_frames(path)
+        except BaseException:
+            self.close()
+            raise
+        self.declared_frames = known if declared is None else declared
+
+    def read(self, n_frames: int) -> Block:
+        """The next 1 to n_frames frames, (channel, time); no frames at the end."""
+        if self._is_mpeg:
+            n_frames = min(n_frames, _MPEG_READ_FRAMES)
+        if self.info.n_frames is not None:
+            n_frames = min(n_frames, self.info.n_frames - self._position)
+        out = np.empty((max(n_frames, 0), self.info.n_channels), dtype=np.float32)
+        for _ in range(_MAX_FAILURES if n_frames > 0 else 0):
+            try:
+                n_read = len(self._file.read(n_frames, dtype="float32", out=out))
+            except soundfile.LibsndfileError as error:
+                # What came before the damage is in `out`, and the position has moved by it.
+                n_read = self._file.tell() - self._position
+                note = f"damaged at {self._position / self.info.sample_rate:.3f} s ({_reason(error)})"
+                if not self.notes:
+                    self.notes.append(note)
+            else:
+                if not n_read:
+                    break
+            if n_read:
+                self._position += n_read
+                return np.ascontiguousarray(out[:n_read].T)
+        return np.empty((self.info.n_channels, 0), dtype=np.float32)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._file.close()
+        if self._stream is not None:
+            self._stream.close()
+
+
+def _native_name(path: Path) -> str | bytes:
+    # Absolute, because libsndfile takes "-" for standard input; bytes, because names need not be Unicode.
+    name = os.path.abspath(path)  # noqa: PTH100  (resolve() would follow links)
+    return name if sys.platform == "win32" else os.fsencode(name)
+
+
+def _reason(error: soundfile.LibsndfileError) -> str:
+    return str(error.error_string).rstrip(". ") or "the decoder failed"

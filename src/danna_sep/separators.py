@@ -1,0 +1,236 @@
+"""Separators: mixture in, stems out.
+
+Anything that is called with a mixture and gives stems can be blended and streamed, ours or not.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol, runtime_checkable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from danna_sep.errors import ConfigError
+from danna_sep.shapes import Mixture, StemMagnitudes, Stems
+from danna_sep.signal.blend import blend
+from danna_sep.signal.stft import istft, stft
+from danna_sep.signal.wiener import wiener
+from danna_sep.types import SAMPLE_RATE, SOURCES
+
+logger = logging.getLogger(__name__)
+
+
+@runtime_checkable
+class Separator(Protocol):
+    """Mixture to stems.
+
+    Laws: the stems are as long as the mixture, for any length >= 1; the mixture is left untouched; items of
+    a batch do not influence each other; silence gives silence; the same mixture gives the same stems.
+    """
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Names of the stems, in the order of the source axis."""
+
+    @property
+    def sample_rate(self) -> int:
+        """Rate of mixture and stems, Hz."""
+
+    def __call__(self, mixture: Mixture) -> Stems:
+        """Stems of a stereo mixture with any leading axes, the source axis before the channel axis."""
+
+
+@dataclass(frozen=True)
+class MaskSeparator:
+    """Magnitude -> mask -> magnitude estimate -> Wiener filter -> stems.
+
+    Attributes:
+        model: Network from magnitudes (batch, channel, bin, frame) to one mask a source.
+        n_iterations: Of the Wiener filter.
+        precision: Working precision of filter and inverse transform.
+        block_frames: Frames that the network hears at once, in blocks that do not overlap; None
+            for all. Quirk: the original's U-Net hears 2584.
+        sources: Stems to return, out of SOURCES; all are estimated, for the filter needs them.
+        n_fft: Window length, samples.
+        hop_length: Samples from frame to frame.
+        padding: Zeros behind the mixture, samples; more where the mixture is shorter than a window.
+    """
+
+    model: nn.Module
+    n_iterations: int = 1
+    precision: torch.dtype = torch.float32
+    block_frames: int | None = None
+    sources: tuple[str, ...] = SOURCES
+    n_fft: int = 4096
+    hop_length: int = 1024
+    padding: int = 1024
+    sample_rate: int = SAMPLE_RATE
+
+    def __call__(self, mixture: Mixture) -> Stems:
+        """See `Separator`."""
+        items = mixture.reshape(-1, *mixture.shape[-2:])
+        n_samples = items.shape[-1]
+        surplus = max(self.padding, self.n_fft - n_samples)
+        spec = stft(F.pad(items, (0, surplus)), self.n_fft, self.hop_length)
+        magnitude = spec.abs()
+        estimates = self._mask(magnitude) * magnitude[:, None]
+        spec = spec.to(torch.complex128 if self.precision == torch.float64 else torch.complex64)
+        filtered = wiener(estimates, spec, self.n_iterations)
+        if self.sources != SOURCES:
+            filtered = filtered[:, [SOURCES.index(source) for source in self.sources]]
+        stems = istft(filtered, n_samples, self.n_fft, self.hop_length).to(mixture.dtype)
+        return stems.reshape(*mixture.shape[:-2], *stems.shape[1:])
+
+    def _mask(self, magnitude: Tensor) -> StemMagnitudes:
+        if self.block_frames is None:
+            return self.model(magnitude)  # type: ignore[no-any-return]
+        return torch.cat([self.model(block) for block in magnitude.split(self.block_frames, -1)], -1)
+
+
+@dataclass(frozen=True)
+class WaveformSeparator:
+    """Waveform -> stems, averaged over shifted runs.
+
+    Attributes:
+        model: Network from mixtures (batch, channel, time) to stems.
+        n_shifts: Runs; run k hears the mixture behind k / n_shifts x max_shift samples of silence.
+        max_shift: Samples.
+        sources: Stems to return, out of SOURCES.
+    """
+
+    model: nn.Module
+    n_shifts: int = 1
+    max_shift: int = SAMPLE_RATE // 2
+    sources: tuple[str, ...] = SOURCES
+    sample_rate: int = SAMPLE_RATE
+
+    def __call__(self, mixture: Mixture) -> Stems:
+        """See `Separator`."""
+        items = mixture.reshape(-1, *mixture.shape[-2:])
+        wanted = [SOURCES.index(source) for source in self.sources]
+        stems: Tensor | None = None
+        for run in range(self.n_shifts):
+            shift = run * self.max_shift // self.n_shifts
+            estimate = self.model(F.pad(items, (shift, 0)))[:, wanted, :, shift:]
+            stems = estimate if stems is None else stems + estimate
+        if stems is None:
+            raise ConfigError(f"shifts must be at least 1, not {self.n_shifts}")
+        # Of silence the network hears nothing, but it does not say exactly nothing.
+        audible = (items != 0).any(-1).any(-1)[:, None, None, None]
+        stems = stems / self.n_shifts * audible
+        return stems.reshape(*mixture.shape[:-2], *stems.shape[1:])
+
+
+class Blend:
+    """Weighted sum of separators, with one weight per separator and source.
+
+    A separator all of whose weights are zero is not computed.
+
+    Args:
+        separators: By name.
+        weights: For each of those names, a weight per source of `sources`.
+        sources: Stems to return; every separator must have them.
+
+    Raises:
+        ConfigError: Names, numbers of weights, sources or rates that do not fit together.
+    """
+
+    def __init__(
+        self,
+        separators: Mapping[str, Separator],
+        weights: Mapping[str, Sequence[float]],
+        sources: tuple[str, ...] = SOURCES,
+    ) -> None:
+        _check_blend(separators, weights, sources)
+        self.separators = dict(separators)
+        self.weights = {name: tuple(float(weight) for weight in weights[name]) for name in separators}
+        self.sources = sources
+        self.sample_rate = next(iter(separators.values())).sample_rate
+        for source, total in zip(sources, map(sum, zip(*self.weights.values(), strict=True)), strict=True):
+            if abs(total - 1) > 1e-3:
+                logger.warning("blend: the weights for %s sum to %.3g, not to one", source, total)
+
+    def __call__(self, mixture: Mixture) -> Stems:
+        """See `Separator`."""
+        active = [name for name, row in self.weights.items() if any(row)]
+        if not active:
+            return torch.zeros_like(mixture).unsqueeze(-3).repeat_interleave(len(self.sources), -3)
+        weights = torch.tensor([self.weights[name] for name in active])
+        return blend(self._estimates(active, mixture), weights)
+
+    def _estimates(self, names: list[str], mixture: Mixture) -> Iterator[Stems]:
+        for name in names:
+            separator = self.separators[name]
+            estimate = separator(mixture)
+            if separator.sources != self.sources:
+                estimate = _pick(estimate, separator.sources, self.sources)
+            yield estimate
+
+    def only(self, sources: Sequence[str]) -> Blend:
+        """The same for some of its sources, without the separators that add nothing to them."""
+        places = [self.sources.index(source) for source in sources]
+        weights = {name: tuple(row[place] for place in places) for name, row in self.weights.items()}
+        kept = {name: row for name, row in weights.items() if any(row)} or weights
+        separators = {name: only(self.separators[name], sources) for name in kept}
+        return Blend(separators, kept, tuple(sources))
+
+
+@dataclass(frozen=True)
+class _Selection:
+    """Some of the stems of a separator that always computes all."""
+
+    separator: Separator
+    sources: tuple[str, ...]
+
+    @property
+    def sample_rate(self) -> int:
+        return self.separator.sample_rate
+
+    def __call__(self, mixture: Mixture) -> Stems:
+        return _pick(self.separator(mixture), self.separator.sources, self.sources)
+
+
+def only(separator: Separator, sources: Sequence[str]) -> Separator:
+    """`separator` for some of its sources, in the order given; what they do not need is not computed.
+
+    Raises:
+        ConfigError: A source that it does not have.
+    """
+    wanted = tuple(sources)
+    missing = [source for source in wanted if source not in separator.sources]
+    if missing or not wanted:
+        raise ConfigError(f"no such stem: {', '.join(missing)}; there are {', '.join(separator.sources)}")
+    if wanted == separator.sources:
+        return separator
+    if isinstance(separator, Blend):
+        return separator.only(wanted)
+    if isinstance(separator, MaskSeparator | WaveformSeparator):
+        return replace(separator, sources=wanted)
+    return _Selection(separator, wanted)
+
+
+def _pick(stems: Stems, available: tuple[str, ...], wanted: tuple[str, ...]) -> Stems:
+    places = torch.tensor([available.index(source) for source in wanted], device=stems.device)
+    return stems.index_select(-3, places)
+
+
+def _check_blend(
+    separators: Mapping[str, Separator], weights: Mapping[str, Sequence[float]], sources: tuple[str, ...]
+) -> None:
+    if not separators or set(separators) != set(weights):
+        raise ConfigError(f"a blend of {sorted(separators)} needs weights for just these, not {sorted(weights)}")
+    for name, row in weights.items():
+        if len(row) != len(sources):
+            raise ConfigError(f"blend: {name} has {len(row)} weights for {len(sources)} sources")
+        if not all(torch.isfinite(torch.tensor(weight)) for weight in row):
+            raise ConfigError(f"blend: {name} has a weight that is not finite")
+    rates = {separator.sample_rate for separator in separators.values()}
+    if len(rates) > 1:
+        raise ConfigError(f"blend: separators work at different rates: {sorted(rates)} Hz")
+    for name, separator in separators.items():
+        for source in set(sources) - set(separator.sources):
+            raise ConfigError(f"blend: {name} has no {source}")

@@ -1,0 +1,70 @@
+"""Blocks of a mixture in, blocks of its stems out, in memory that does not depend on the length.
+
+Knows separators, and nothing of files. The grid of segments is fixed by their length and overlap: the result
+does not depend on how the mixture is cut into blocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+import torch
+
+from danna_sep.errors import Cancelled, ConfigError
+from danna_sep.separators import Separator
+from danna_sep.shapes import Mixture, Stems
+from danna_sep.signal.overlap_add import SegmentGrid, cut, join
+from danna_sep.types import SAMPLE_RATE
+
+DEFAULT_SEGMENT_S = 512 * 1024 / SAMPLE_RATE
+"""512 frames of the spectrogram models."""
+DEFAULT_OVERLAP = 0.25
+
+_GRID_STEP = 1024
+"""Segments begin at whole frames of the spectrogram models, which then see the frames of the whole track."""
+
+
+def segment_grid(segment_s: float = DEFAULT_SEGMENT_S, overlap: float = DEFAULT_OVERLAP) -> SegmentGrid:
+    """The grid for segments of a length in seconds, with a share of it, 0 to 0.5, as overlap.
+
+    Raises:
+        ConfigError: Out of range, or a segment of less than a second.
+    """
+    if not 1 <= segment_s <= 3600:
+        raise ConfigError(f"segment must be from 1 to 3600 s, not {segment_s:g}; for all at once there is --whole")
+    if not 0 <= overlap <= 0.5:
+        raise ConfigError(f"overlap must be from 0 to 0.5 of a segment, not {overlap:g}")
+    length = round(segment_s * SAMPLE_RATE / _GRID_STEP) * _GRID_STEP
+    return SegmentGrid(length, int(length * overlap / _GRID_STEP) * _GRID_STEP)
+
+
+def stream(
+    blocks: Iterable[Mixture],
+    separator: Separator,
+    grid: SegmentGrid | None,
+    *,
+    device: torch.device | str = "cpu",
+    cancelled: Callable[[], bool] = lambda: False,
+) -> Iterator[Stems]:
+    """Stems of a mixture, block by block as they are settled; together as long as the mixture.
+
+    Args:
+        blocks: The mixture, float32, in blocks of any length.
+        separator: Hears one segment at a time.
+        grid: How segments lie; None for the whole mixture as one segment, in memory.
+        device: Where the separator's parameters are; stems come back to the CPU.
+        cancelled: Asked before every segment.
+
+    Raises:
+        Cancelled: When `cancelled` said so.
+    """
+
+    def separated() -> Iterator[tuple[Stems, bool]]:
+        segments = cut(blocks, grid) if grid else [(torch.cat(list(blocks), -1), True)]
+        for segment, is_last in segments:
+            if cancelled():
+                raise Cancelled("cancelled")
+            with torch.inference_mode():
+                yield separator(segment.to(device)).cpu(), is_last
+
+    return join(separated(), grid or SegmentGrid(1, 0))

@@ -1,0 +1,191 @@
+"""The format of a weights file: safetensors with a header that says what the entries are.
+
+The header holds the format's version, the kind of model and its configuration, and free notes such as licence and
+origin. Where the files lie and whether they are whole is the business of `weights`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from danna_sep.atomic import replacing
+from danna_sep.errors import ConfigError, CorruptWeights, MissingWeights
+
+if TYPE_CHECKING:
+    import torch
+
+FORMAT: Final = "danna-sep/1"
+"""Version of the weights files, in their header."""
+
+_HEADER_KEYS = ("format", "model", "config")
+_DTYPES = {
+    "float64": "F64",
+    "float32": "F32",
+    "float16": "F16",
+    "bfloat16": "BF16",
+    "int64": "I64",
+    "int32": "I32",
+    "int16": "I16",
+    "int8": "I8",
+    "uint8": "U8",
+    "bool": "BOOL",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class WeightsFile:
+    """What a weights file holds: kind of model, its configuration, its entries, and free notes."""
+
+    model: str
+    config: dict[str, Any]
+    entries: dict[str, torch.Tensor]
+    metadata: dict[str, str]
+
+
+def write(
+    path: Path | str,
+    *,
+    model: str,
+    config: Mapping[str, Any],
+    entries: Mapping[str, torch.Tensor],
+    metadata: Mapping[str, str],
+    dtype: torch.dtype | None = None,
+) -> str:
+    """Writes a weights file, whole or not at all; equal arguments give equal bytes.
+
+    Args:
+        path: the file, replaced if it exists.
+        model: kind of model, e.g. "xumx".
+        config: the model's configuration; must survive JSON.
+        entries: the model's state dict.
+        metadata: free notes such as licence, origin, made_by.
+        dtype: stores floating-point entries in this type, e.g. torch.float16; integers stay as they are.
+
+    Returns:
+        The file's SHA-256.
+
+    Raises:
+        ConfigError: config, metadata or an entry's type cannot be stored, or a value is too large for `dtype`.
+        CorruptWeights: an entry holds NaN or infinite values.
+        WriteFailed: the folder cannot be written, or the disk is full.
+    """
+    path = Path(path)
+    stored = {name: _storable(path, name, entries[name], dtype) for name in entries}
+    # Widest values first keeps every tensor aligned, as the format's readers like it.
+    order = sorted(stored, key=lambda name: (-stored[name].element_size(), name))
+    header: dict[str, Any] = {"__metadata__": _metadata(path, model, config, metadata)}
+    position = 0
+    for name in order:
+        end = position + stored[name].numel() * stored[name].element_size()
+        kind = _DTYPES[str(stored[name].dtype).removeprefix("torch.")]
+        header[name] = {"dtype": kind, "shape": list(stored[name].shape), "data_offsets": [position, end]}
+        position = end
+    # The safetensors library shuffles the header, so that equal weights would get different hashes.
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
+    text += b" " * (-len(text) % 8)
+    digest = hashlib.sha256()
+    with replacing(path) as file:
+        blocks = itertools.chain([len(text).to_bytes(8, "little"), text], (_bytes_of(stored[name]) for name in order))
+        for block in blocks:
+            digest.update(block)
+            file.write(block)
+    return digest.hexdigest()
+
+
+def _metadata(path: Path, model: str, config: Mapping[str, Any], notes: Mapping[str, str]) -> dict[str, str]:
+    for key, value in notes.items():
+        if key in _HEADER_KEYS or not isinstance(key, str) or not isinstance(value, str):
+            raise ConfigError(
+                f"{path}: metadata {key!r} must be text under a name other than {', '.join(_HEADER_KEYS)}"
+            )
+    try:
+        text = json.dumps(dict(config), sort_keys=True, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{path}: the configuration cannot be stored as JSON ({error})") from error
+    return {"format": FORMAT, "model": model, "config": text, **dict(sorted(notes.items()))}
+
+
+def _storable(path: Path, name: str, tensor: torch.Tensor, dtype: torch.dtype | None) -> torch.Tensor:
+    import torch
+
+    _require_finite(path, name, tensor)
+    cast = tensor.detach().to(device="cpu", dtype=dtype if tensor.is_floating_point() else None)
+    if str(cast.dtype).removeprefix("torch.") not in _DTYPES or name == "__metadata__":
+        raise ConfigError(f"{path}: entry {name!r} of type {cast.dtype} cannot be stored")
+    if not bool(torch.isfinite(cast).all()):
+        raise ConfigError(f"{path}: entry {name!r} has values too large for {dtype}; store it as float32")
+    return cast.contiguous()
+
+
+def _bytes_of(tensor: torch.Tensor) -> bytes:
+    import torch
+
+    return tensor.reshape(-1).view(torch.uint8).numpy().tobytes()
+
+
+def _require_finite(path: Path, name: str, tensor: torch.Tensor) -> None:
+    import torch
+
+    if not bool(torch.isfinite(tensor).all()):
+        raise CorruptWeights(f"{path}: entry {name!r} holds NaN or infinite values; the weights are broken")
+
+
+def read(path: Path | str) -> WeightsFile:
+    """Reads a weights file; floating-point entries come as float32, others in their own type.
+
+    Raises:
+        MissingWeights: there is no such file.
+        CorruptWeights: not a weights file of a known version, damaged, or with NaN or infinite values.
+    """
+    import torch
+
+    path = Path(path)
+    model, config, notes = read_header(path)
+    from safetensors import safe_open
+
+    entries = {}
+    try:
+        with safe_open(path, framework="pt") as file:
+            for name in file.keys():  # noqa: SIM118 (not a mapping)
+                tensor = file.get_tensor(name)
+                kind = torch.float32 if tensor.is_floating_point() else tensor.dtype
+                entries[name] = tensor.to(kind, copy=True)  # a copy, for the original may be the file itself
+    except Exception as error:  # the library's own exception is not public in all its versions
+        raise CorruptWeights(f"{path}: its entries cannot be read; fetch or import it again") from error
+    for name, tensor in entries.items():
+        _require_finite(path, name, tensor)
+    return WeightsFile(model, config, entries, notes)
+
+
+def read_header(path: Path) -> tuple[str, dict[str, Any], dict[str, str]]:
+    """Kind of model, configuration and free notes, without reading the entries or needing torch."""
+    if not path.exists():
+        raise MissingWeights(f"{path}: no such file; fetch or import the weights again")
+    from safetensors import safe_open
+
+    try:
+        with safe_open(path, framework="np") as file:
+            notes = dict(file.metadata() or {})
+    except Exception as error:  # the library's own exception is not public in all its versions
+        raise CorruptWeights(f"{path}: not a weights file, or damaged; fetch or import it again") from error
+    if notes.get("format", FORMAT) != FORMAT:
+        raise CorruptWeights(
+            f"{path}: written in format {notes['format']!r}, this version reads {FORMAT!r}; upgrade danna-sep"
+        )
+    for key in _HEADER_KEYS:
+        if key not in notes:
+            raise CorruptWeights(f"{path}: the header has no {key!r}; if it is a checkpoint, import it")
+    try:
+        config = json.loads(notes["config"])
+    except ValueError:
+        config = None
+    if not isinstance(config, dict):
+        raise CorruptWeights(f"{path}: the header's configuration is not a JSON object; fetch or import it again")
+    model = notes["model"]
+    return model, config, {key: value for key, value in notes.items() if key not in _HEADER_KEYS}

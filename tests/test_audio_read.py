@@ -1,0 +1,627 @@
+"""Reading audio files: every container, every kind of bad file, and independence of the block size."""
+
+from __future__ import annotations
+
+import os
+import struct
+import subprocess
+import sys
+import textwrap
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from danna_sep.audio import AudioReader, probe
+from danna_sep.errors import AudioError, MissingExtra, NonFiniteAudio, UnreadableAudio, UnsupportedRate
+
+RATE_HZ = 44100
+
+
+def music(n_frames: int, n_channels: int = 2, rate_hz: int = RATE_HZ, seed: int = 0) -> np.ndarray:
+    """A smooth, broad signal, different in each channel and never repeating: (channel, time)."""
+    t_s = np.arange(n_frames) / rate_hz
+    rng = np.random.default_rng(seed)
+    rows = []
+    for _ in range(n_channels):
+        start_hz, phase = rng.uniform(200, 400), rng.uniform(0, 6)
+        rows.append(0.4 * np.sin(phase + 2 * np.pi * (start_hz * t_s + 40 * t_s**2)))
+    return np.stack(rows).astype(np.float32)
+
+
+def read_all(path: Path, n_frames: int = 4096, **options) -> tuple[np.ndarray, list[str]]:
+    warnings: list[str] = []
+    with AudioReader(path, warn=warnings.append, **options) as reader:
+        blocks = list(reader.blocks(n_frames))
+        assert all(block.shape[1] == n_frames for block in blocks[:-1])
+        samples = np.concatenate(blocks, axis=1)
+        assert samples.shape == (reader.info.n_channels, reader.n_read)
+    assert samples.dtype == np.float32
+    return samples, warnings
+
+
+# The largest error of a round trip through a coding. Rates and channels are what the coding can hold.
+EXACT = {"FLOAT": 0.0, "DOUBLE": 0.0, "PCM_32": 1e-7, "ALAC_32": 1e-7, "PCM_24": 2e-7, "ALAC_24": 2e-7, "DWVW_24": 2e-7}
+CLOSE = {"ALAC_20": 2e-6, "PCM_16": 4e-5, "ALAC_16": 4e-5, "DWVW_16": 4e-5, "DPCM_16": 4e-5}
+ROUGH = {"PCM_S8": 0.01, "PCM_U8": 0.01, "ULAW": 0.03, "ALAW": 0.03, "VORBIS": 0.1, "OPUS": 0.3, "MPEG_LAYER_III": 0.1}
+ERRORS = EXACT | CLOSE | ROUGH
+CONTAINERS = ["WAV", "WAVEX", "RF64", "W64", "AIFF", "CAF", "AU", "FLAC", "OGG", "MP3", "NIST", "IRCAM", "VOC", "PVF"]
+WRITABLE = [
+    (container, subtype)
+    for container in CONTAINERS
+    for subtype in soundfile.available_subtypes(container)
+    # Listed, but not written by libsndfile; or with another rate than asked for.
+    if subtype in ERRORS and (container, subtype) not in (("WAV", "MPEG_LAYER_III"), ("VOC", "PCM_U8"))
+]
+
+
+@pytest.mark.parametrize(("container", "subtype"), WRITABLE)
+def test_reads_every_container_and_subtype(container: str, subtype: str, tmp_path: Path) -> None:
+    """If it failed, a kind of file that people have would be refused, shifted, or scaled wrongly."""
+    rate_hz = 48000 if subtype == "OPUS" else RATE_HZ
+    n_channels = 1 if subtype.startswith("DWVW") else 2
+    signal = music(9001, n_channels, rate_hz)
+    path = tmp_path / "song.audio"
+    soundfile.write(path, signal.T, rate_hz, format=container, subtype=subtype)
+
+    info = probe(path)
+    samples, warnings = read_all(path)
+
+    assert (info.sample_rate, info.n_channels, info.n_frames) == (rate_hz, n_channels, 9001)
+    assert (info.container, info.subtype) == (container, subtype)
+    assert info.duration_s == pytest.approx(9001 / rate_hz)
+    assert samples.shape == signal.shape
+    middle = slice(1000, -1000)
+    assert np.abs(samples - signal)[:, middle].max() <= ERRORS[subtype]
+    assert warnings == []
+
+
+@pytest.mark.parametrize("container", ["WAV", "FLAC", "MP3", "OGG"])
+def test_compressed_and_plain_files_start_at_the_first_sample(container: str, tmp_path: Path) -> None:
+    """If it failed, stems of an MP3 would be late by the encoder's delay (gapless decoding)."""
+    signal = music(44100, 1)[0]
+    path = tmp_path / "song"
+    soundfile.write(path, signal, RATE_HZ, format=container)
+    samples, _ = read_all(path)
+    assert samples.shape == (1, 44100)
+    assert int(np.argmax(np.correlate(signal, samples[0][2000:-2000], mode="valid"))) == 2000
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    n_block=st.integers(1, 6000),
+    container=st.sampled_from(["WAV", "FLAC", "MP3", "OGG", "M4A"]),
+)
+def test_samples_do_not_depend_on_the_block_size(n_block: int, container: str, tmp_path_factory) -> None:
+    """If it failed, the same song would come out different for another --block."""
+    folder = tmp_path_factory.getbasetemp() / "block_size"
+    folder.mkdir(exist_ok=True)
+    path = folder / f"song.{container.lower()}"
+    if not path.exists():
+        if container == "M4A":
+            write_m4a(path, music(5003))
+        else:
+            soundfile.write(path, music(5003).T, RATE_HZ, format=container)
+    whole, _ = read_all(path, 1 << 20)
+    pieces, _ = read_all(path, n_block)
+    np.testing.assert_array_equal(pieces, whole)
+
+
+@pytest.mark.parametrize("n_channels", [1, 2, 3, 6, 8])
+def test_channels_keep_their_order(n_channels: int, tmp_path: Path) -> None:
+    signal = music(300, n_channels)
+    soundfile.write(tmp_path / "a.wav", signal.T, RATE_HZ, subtype="FLOAT")
+    samples, _ = read_all(tmp_path / "a.wav")
+    np.testing.assert_array_equal(samples, signal)
+
+
+def test_one_sample_is_enough(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", np.full((1, 2), 0.5), RATE_HZ)
+    samples, _ = read_all(tmp_path / "a.wav")
+    np.testing.assert_array_equal(samples, [[0.5], [0.5]])
+
+
+def test_float_above_full_scale_is_kept(tmp_path: Path) -> None:
+    """If it failed, loud float mixes would be clipped on the way in."""
+    signal = 100 * music(500)
+    soundfile.write(tmp_path / "a.wav", signal.T, RATE_HZ, subtype="FLOAT")
+    samples, _ = read_all(tmp_path / "a.wav")
+    np.testing.assert_array_equal(samples, signal)
+
+
+def test_blocks_are_given_once(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", music(10).T, RATE_HZ)
+    with AudioReader(tmp_path / "a.wav") as reader:
+        list(reader.blocks(4))
+        with pytest.raises(ValueError, match="once"):
+            reader.blocks(4)
+        with pytest.raises(ValueError, match="at least one"):
+            reader.blocks(0)
+
+
+# Files that are no audio
+
+
+def bad_files(folder: Path) -> dict[str, Path]:
+    def make(name: str, content: bytes) -> Path:
+        (folder / name).write_bytes(content)
+        return folder / name
+
+    soundfile.write(folder / "no_frames.wav", np.zeros((0, 2)), RATE_HZ)
+    return {
+        "no such file": folder / "missing.wav",
+        "is a folder": folder,
+        "is empty": make("empty.wav", b""),
+        "no samples": folder / "no_frames.wav",
+        "text": make("text.wav", b"I am a text.\n" * 50),
+        "text as mp3": make("text.mp3", b"I am a text.\n" * 50),
+        "text as vox": make("text.vox", b"I am a text.\n" * 50),
+        "text as raw": make("text.raw", b"I am a text.\n" * 50),
+        "playlist": make("list.m3u8", b"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nhttp://127.0.0.1/x.aac\n"),
+        "playlist as m4a": make("list.m4a", b"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nhttp://127.0.0.1/x.aac\n"),
+        "zeros": make("zeros.mp3", bytes(5000)),
+        "noise": make("noise.mp3", np.random.default_rng(0).bytes(5000)),
+        "cut header": make("cut.wav", b"RIFF\x24\x08\x00\x00WAVEfmt "),
+        "cut m4a": make("cut.m4a", b"\0\0\0\x20ftypM4A \0\0\0\0" + bytes(30)),
+        "null in name": folder / "a\0b.wav",
+    }
+
+
+NAMES = [
+    "no such file", "is a folder", "is empty", "no samples", "text", "text as mp3", "text as vox", "text as raw",
+    "playlist", "playlist as m4a", "zeros", "noise", "cut header", "cut m4a", "null in name",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_no_audio_is_refused_in_one_line_that_names_it(name: str, tmp_path: Path) -> None:
+    """If it failed, a user would see a traceback, or a batch would end at the first bad file."""
+    path = bad_files(tmp_path)[name]
+    for attempt in (probe, AudioReader):
+        with pytest.raises(UnreadableAudio) as caught:
+            attempt(path)
+        message = str(caught.value)
+        assert message.startswith(f"{path}: ")
+        assert "\n" not in message
+    if name in ("no such file", "is a folder", "is empty"):
+        assert name in message
+    if name == "no samples":
+        assert "has no samples" in message
+
+
+def test_a_pipe_is_refused_at_once_and_not_waited_for(tmp_path: Path) -> None:
+    if not hasattr(os, "mkfifo"):
+        pytest.skip("no named pipes here")
+    os.mkfifo(tmp_path / "pipe.wav")
+    with pytest.raises(UnreadableAudio, match="not a regular file"):
+        probe(tmp_path / "pipe.wav")
+
+
+def test_an_unreadable_file_says_why(tmp_path: Path) -> None:
+    path = tmp_path / "secret.wav"
+    soundfile.write(path, music(10).T, RATE_HZ)
+    path.chmod(0)
+    try:
+        path.read_bytes()
+    except PermissionError:
+        with pytest.raises(UnreadableAudio, match="cannot be opened"):
+            probe(path)
+    else:
+        pytest.skip("this user may read everything")
+
+
+@pytest.mark.parametrize("rate_hz", [4000, 7999, 192001, 384000])
+def test_rates_outside_the_range_are_refused(rate_hz: int, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", music(100).T, rate_hz)
+    with pytest.raises(UnsupportedRate, match=f"{rate_hz} Hz is outside 8000 to 192000"):
+        probe(tmp_path / "a.wav")
+
+
+@pytest.mark.parametrize("rate_hz", [8000, 192000])
+def test_rates_at_the_limits_are_read(rate_hz: int, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", music(100).T, rate_hz)
+    assert probe(tmp_path / "a.wav").sample_rate == rate_hz
+
+
+@pytest.mark.parametrize("name", ["a b.wav", "-rf.wav", "-", "日本語 é ñ.wav", "dot.", "x" * 251 + ".wav", "%s{}.wav"])
+def test_any_file_name_is_read(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If it failed, libsndfile would read standard input for "-", or an odd name would not open."""
+    try:
+        with (tmp_path / name).open("wb") as file:
+            soundfile.write(file, music(100).T, RATE_HZ, format="WAV")
+    except OSError:
+        pytest.skip("this file system does not take the name")
+    monkeypatch.chdir(tmp_path)
+    assert probe(name).n_frames == 100
+    assert probe(tmp_path / name).n_frames == 100
+
+
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="names are Unicode here")
+def test_names_that_are_not_unicode_are_read(tmp_path: Path) -> None:
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.wav"))
+    with path.open("wb") as file:
+        soundfile.write(file, music(100).T, RATE_HZ, format="WAV")
+    assert probe(path).n_frames == 100
+
+
+# NaN and infinite samples
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_not_a_number_is_refused_with_its_time(value: float, tmp_path: Path) -> None:
+    """If it failed, one NaN would spread over whole segments of all stems."""
+    signal = music(RATE_HZ)
+    signal[1, 22050] = value
+    path = tmp_path / "bad.wav"
+    soundfile.write(path, signal.T, RATE_HZ, subtype="FLOAT")
+    with pytest.raises(NonFiniteAudio, match=r"at 0\.500000 s; --repair") as caught:
+        read_all(path, 1000)
+    assert str(path) in str(caught.value)
+
+
+def test_repair_puts_zeros_and_says_how_many(tmp_path: Path) -> None:
+    signal = music(5000)
+    signal[0, 10], signal[1, 4990] = np.nan, np.inf
+    path = tmp_path / "bad.wav"
+    soundfile.write(path, signal.T, RATE_HZ, subtype="FLOAT")
+    samples, warnings = read_all(path, 1000, repair=True)
+    np.testing.assert_array_equal(samples, np.where(np.isfinite(signal), signal, 0))
+    assert warnings == [f"{path}: replaced 2 NaN or infinite samples by zero"]
+
+
+def test_doubles_beyond_float32_are_not_made_infinite_in_silence(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", np.full((10, 2), 1e300), RATE_HZ, subtype="DOUBLE")
+    with pytest.raises(NonFiniteAudio):
+        read_all(tmp_path / "a.wav")
+
+
+# Damaged files
+
+
+@pytest.mark.parametrize("container", ["WAV", "WAVEX", "RF64", "W64", "AIFF", "AU"])
+def test_header_longer_than_the_data_is_reported_with_both_counts(container: str, tmp_path: Path) -> None:
+    """If it failed, a recording cut off by a crash would give shorter stems without a word."""
+    path = tmp_path / "cut"
+    signal = music(1000)
+    soundfile.write(path, signal.T, RATE_HZ, format=container, subtype="PCM_16")
+    path.write_bytes(path.read_bytes()[: -4 * 400])
+    samples, warnings = read_all(path)
+    np.testing.assert_allclose(samples, signal[:, :600], atol=4e-5)
+    assert len(warnings) == 1
+    assert "declares 1000 frames" in warnings[0]
+    assert " 600 " in warnings[0]
+
+
+@pytest.mark.parametrize("size", [0, 0xFFFFFFFF, 0x7FFFFFFF])
+def test_a_streamed_wav_without_a_known_length_is_read_whole(size: int, tmp_path: Path) -> None:
+    """If it failed, output of programs that write into a pipe would be warned about, or refused."""
+    path = tmp_path / "streamed.wav"
+    soundfile.write(path, music(1000).T, RATE_HZ, subtype="PCM_16")
+    content = path.read_bytes()
+    riff = struct.pack("<I", min(size + 36, 0xFFFFFFFF) if size else 8)
+    path.write_bytes(content[:4] + riff + content[8:40] + struct.pack("<I", size) + content[44:])
+    samples, warnings = read_all(path)
+    assert samples.shape == (2, 1000)
+    assert warnings == []
+
+
+def test_a_wrapped_wav_size_is_refused(tmp_path: Path) -> None:
+    """If it failed, a 5 GiB file with a plain WAV header would be cut to 1 GiB without a word."""
+    path = tmp_path / "wrapped.wav"
+    soundfile.write(path, music(1000).T, RATE_HZ, subtype="PCM_16")
+    with path.open("r+b") as file:
+        file.truncate(44 + 4000 + (1 << 32))  # sparse
+    with pytest.raises(UnreadableAudio, match="4 GiB"):
+        probe(path)
+
+
+def test_a_cut_flac_gives_what_is_there(tmp_path: Path) -> None:
+    path = tmp_path / "cut.flac"
+    signal = music(60000)
+    soundfile.write(path, signal.T, RATE_HZ)
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) * 6 // 10])
+    samples, warnings = read_all(path)
+    n_frames = samples.shape[1]
+    assert 30000 < n_frames < 40000
+    np.testing.assert_allclose(samples, signal[:, :n_frames], atol=4e-5)
+    assert len(warnings) == 1
+    assert f"declares 60000 frames, but {n_frames}" in warnings[0]
+
+
+def test_a_flac_of_unknown_length_is_read_whole(tmp_path: Path) -> None:
+    path = tmp_path / "streamed.flac"
+    signal = music(60000)
+    soundfile.write(path, signal.T, RATE_HZ)
+    content = bytearray(path.read_bytes())
+    content[21] &= 0xF0  # the number of frames in STREAMINFO: 36 bits
+    content[22:26] = bytes(4)
+    path.write_bytes(content)
+    samples, warnings = read_all(path)
+    assert probe(path).n_frames is None
+    np.testing.assert_allclose(samples, signal, atol=4e-5)
+    assert warnings == []
+
+
+def test_a_flac_behind_an_id3_tag_is_no_mp3(tmp_path: Path) -> None:
+    path = tmp_path / "tagged.flac"
+    soundfile.write(path, music(5000).T, RATE_HZ)
+    path.write_bytes(b"ID3\x04\0\0\0\0\x02\0" + bytes(256) + path.read_bytes())
+    assert (probe(path).container, probe(path).n_frames) == ("FLAC", 5000)
+
+
+@pytest.mark.parametrize("subtype", ["VORBIS", "OPUS"])
+def test_joined_ogg_files_are_not_cut_in_silence(subtype: str, tmp_path: Path) -> None:
+    contents = []
+    for part in ("a", "b"):
+        soundfile.write(tmp_path / part, music(50000).T, 48000, format="OGG", subtype=subtype)
+        contents.append((tmp_path / part).read_bytes())
+    path = tmp_path / "joined.ogg"
+    path.write_bytes(b"".join(contents))
+    _, warnings = read_all(path)
+    assert len(warnings) == 1
+    assert "more Ogg streams" in warnings[0]
+
+
+@pytest.mark.parametrize("container", ["WAV", "FLAC", "MP3", "OGG", "M4A"])
+def test_memory_does_not_grow_with_the_length(container: str, tmp_path: Path) -> None:
+    """If it failed, a recording of ten hours would not fit into memory."""
+    path = tmp_path / f"long.{container.lower()}"
+    if container == "M4A":
+        write_m4a(path, music(20 * RATE_HZ))
+    else:
+        soundfile.write(path, music(20 * RATE_HZ).T, RATE_HZ, format=container)
+    with AudioReader(path) as reader:
+        blocks = reader.blocks(10000)
+        next(blocks)
+        tracemalloc.start()
+        try:
+            n_read = sum(block.shape[1] for block in blocks)
+            peak_bytes = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+    assert n_read >= 19 * RATE_HZ
+    assert peak_bytes < 1_000_000  # all of it would be 7 MB
+
+
+def mp3(signal: np.ndarray, path: Path, mode: str = "CONSTANT") -> bytes:
+    soundfile.write(
+        path, signal.T, RATE_HZ, format="MP3", subtype="MPEG_LAYER_III", compression_level=0.5, bitrate_mode=mode
+    )
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("damage", ["zeros", "noise", "missing"])
+@pytest.mark.parametrize("n_bytes", [700, 9000])
+def test_a_damaged_mp3_is_decoded_before_and_behind_the_damage(damage: str, n_bytes: int, tmp_path: Path) -> None:
+    """If it failed, all behind a scratch would be missing: libsndfile gives up after one kilobyte."""
+    path = tmp_path / "song.mp3"
+    signal = music(4 * RATE_HZ)
+    content = mp3(signal, path)
+    whole, _ = read_all(path)
+    middle = len(content) // 2
+    patch = {"zeros": bytes(n_bytes), "noise": np.random.default_rng(3).bytes(n_bytes), "missing": b""}[damage]
+    path.write_bytes(content[:middle] + patch + content[middle + n_bytes :])
+
+    samples, warnings = read_all(path)
+
+    n_lost = whole.shape[1] - samples.shape[1]
+    assert 0 < n_lost < 1152 * (n_bytes / 417 + 6)
+    np.testing.assert_array_equal(samples[:, :RATE_HZ], whole[:, :RATE_HZ])
+    # Behind the damage the same samples follow, earlier by whole MPEG frames.
+    end = whole[:, 3 * RATE_HZ : 3 * RATE_HZ + 4000]
+    shifts = range(0, 1152 * 40, 1152)
+    assert any(np.array_equal(samples[:, 3 * RATE_HZ - shift : 3 * RATE_HZ - shift + 4000], end) for shift in shifts)
+    assert len(warnings) == 1
+    assert f"declares {whole.shape[1]} frames, but {samples.shape[1]}" in warnings[0]
+
+
+def without_xing(content: bytes) -> bytes:
+    """Drop the first frame, which holds the Xing header. MPEG-1 layer III at 44.1 kHz."""
+    kbit_s = (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)[content[2] >> 4]
+    return content[144000 * kbit_s // RATE_HZ + (content[2] >> 1 & 1) :]
+
+
+def test_a_variable_rate_mp3_without_a_count_is_read_to_its_end(tmp_path: Path) -> None:
+    """If it failed, more than half of such a file would be missing: libsndfile guesses its length."""
+    path = tmp_path / "song.mp3"
+    signal = music(4 * RATE_HZ)
+    signal[:, RATE_HZ:] *= 1e-3
+    signal[:, :RATE_HZ] = 0.3 * np.random.default_rng(0).standard_normal((2, RATE_HZ))
+    content = mp3(signal, path, "VARIABLE")
+    whole, _ = read_all(path)
+    path.write_bytes(without_xing(content))
+    samples, warnings = read_all(path)
+    assert samples.shape[1] >= whole.shape[1]
+    assert warnings == []
+    # Without the header the encoder's delay is not known, so the file is a little longer at the start.
+    delay = 1105 - 529
+    np.testing.assert_array_equal(samples[:, delay : delay + whole.shape[1] - 2000], whole[:, :-2000])
+
+
+@pytest.mark.parametrize("where", ["in front", "behind"])
+def test_what_stands_around_the_frames_of_an_mp3_does_no_harm(where: str, tmp_path: Path) -> None:
+    path = tmp_path / "song.mp3"
+    content = mp3(music(20000), path)
+    whole, _ = read_all(path)
+    path.write_bytes(bytes(3000) + content if where == "in front" else content + b"TAG" + bytes(125))
+    samples, warnings = read_all(path)
+    np.testing.assert_array_equal(samples, whole)
+    assert warnings == []
+
+
+def test_joined_mp3_files_are_read_to_the_end_of_the_last(tmp_path: Path) -> None:
+    """If it failed, only the first would be read: its header counts its own frames."""
+    path = tmp_path / "song.mp3"
+    content = mp3(music(20000), path)
+    path.write_bytes(content + content)
+    samples, _ = read_all(path)
+    assert samples.shape[1] > 40000
+
+
+@pytest.mark.parametrize("n_frames", [1, 100, 1152, 3000])
+@pytest.mark.parametrize("rate_hz", [8000, 22050, 48000])
+@pytest.mark.parametrize("n_channels", [1, 2])
+def test_short_mp3_files_of_all_kinds_have_their_length(
+    n_frames: int, rate_hz: int, n_channels: int, tmp_path: Path
+) -> None:
+    path = tmp_path / "song.mp3"
+    soundfile.write(path, music(n_frames, n_channels).T, rate_hz, format="MP3")
+    samples, warnings = read_all(path)
+    assert samples.shape == (n_channels, n_frames)
+    assert warnings == []
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_damaged_files_never_end_in_a_foreign_error(data: st.DataObject, tmp_path_factory) -> None:
+    """If it failed, some damage would crash the program instead of giving one line."""
+    folder = tmp_path_factory.getbasetemp() / "damage"
+    folder.mkdir(exist_ok=True)
+    container = data.draw(st.sampled_from(["WAV", "FLAC", "MP3", "OGG", "AIFF", "M4A", "CAF"]))
+    good = folder / f"good.{container}"
+    if not good.exists():
+        if container == "M4A":
+            write_m4a(good, music(6000))
+        else:
+            soundfile.write(good, music(6000).T, RATE_HZ, format=container)
+    content = bytearray(good.read_bytes())
+    for _ in range(data.draw(st.integers(1, 3))):
+        start = data.draw(st.integers(0, len(content)))
+        content[start : start + data.draw(st.integers(0, 200))] = data.draw(st.binary(max_size=200))
+    path = folder / f"bad.{container}"
+    path.write_bytes(content)
+    try:
+        samples, _ = read_all(path, 1000)
+    except AudioError as error:
+        message = str(error)
+    else:
+        assert np.isfinite(samples).all()
+        assert samples.shape[1] > 0
+        return
+    assert str(path) in message
+    assert "\n" not in message
+
+
+# M4A and video, through PyAV
+
+
+def write_m4a(
+    path: Path,
+    signal: np.ndarray,
+    codec: str = "aac",
+    rate_hz: int = RATE_HZ,
+    container: str = "mp4",
+    sample_format: str | None = None,
+) -> None:
+    av = pytest.importorskip("av")
+    layouts = {1: "mono", 2: "stereo", 6: "5.1"}
+    with av.open(str(path), "w", format=container) as output:
+        stream = output.add_stream(codec, rate=rate_hz, layout=layouts[len(signal)])
+        if codec == "aac":
+            stream.bit_rate = 128_000 * len(signal)
+        kind = sample_format or stream.codec_context.format.name
+        stream.codec_context.format = kind
+        planar = kind.endswith("p")
+        scaled = {"f": signal, "s": np.round(signal * (2**15 if "16" in kind else 2**31))}[kind[0]]
+        dtype = {"flt": np.float32, "s16": np.int16, "s32": np.int32}[kind.rstrip("p")]
+        array = np.ascontiguousarray(scaled.astype(dtype))
+        size = 1024
+        for start in range(0, array.shape[1], size):
+            piece = array[:, start : start + size]
+            piece = piece if planar else piece.T.reshape(1, -1)
+            frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(piece), format=kind, layout=layouts[len(signal)])
+            frame.sample_rate, frame.pts = rate_hz, start
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+
+
+def write_cover_only(path: Path) -> None:
+    av = pytest.importorskip("av")
+    with av.open(str(path), "w", format="mp4") as output:
+        stream = output.add_stream("mpeg4", rate=1)
+        stream.width = stream.height = 64
+        stream.pix_fmt = "yuv420p"
+        output.mux(stream.encode(av.VideoFrame(64, 64, "yuv420p")))
+        output.mux(stream.encode(None))
+
+
+@pytest.mark.parametrize("rate_hz", [8000, 44100, 48000])
+@pytest.mark.parametrize("n_channels", [1, 2, 6])
+def test_m4a_is_read_aligned(rate_hz: int, n_channels: int, tmp_path: Path) -> None:
+    """If it failed, stems of an M4A file would be late by the encoder's priming, or in the wrong channels."""
+    signal = music(20000, n_channels, rate_hz)
+    if n_channels == 6:
+        signal[3] = 0  # the encoder takes the LFE channel's treble away
+    path = tmp_path / "song.m4a"
+    write_m4a(path, signal, rate_hz=rate_hz)
+    info = probe(path)
+    samples, warnings = read_all(path)
+    assert (info.sample_rate, info.n_channels, info.subtype) == (rate_hz, n_channels, "AAC")
+    assert abs(samples.shape[1] - 20000) <= 1024
+    assert info.n_frames == pytest.approx(samples.shape[1], abs=1024)
+    middle = slice(4000, 16000)
+    for channel in set(range(n_channels)) - {3}:
+        shifts = np.correlate(samples[channel], signal[channel, middle], mode="valid")
+        assert int(np.argmax(shifts)) == 4000
+        assert np.corrcoef(samples[channel, middle], signal[channel, middle])[0, 1] > 0.95
+    assert warnings == []
+
+
+def test_apple_lossless_is_exact(tmp_path: Path) -> None:
+    signal = np.round(music(10000) * 2**15).astype(np.float32) / 2**15
+    path = tmp_path / "song.m4a"
+    write_m4a(path, signal, codec="alac", sample_format="s16p")
+    samples, _ = read_all(path)
+    assert probe(path).subtype == "ALAC_16"
+    np.testing.assert_array_equal(samples, signal)
+
+
+@pytest.mark.parametrize(
+    ("container", "codec"), [("matroska", "aac"), ("mov", "pcm_s16le"), ("webm", "libopus"), ("adts", "aac")]
+)
+def test_other_containers_are_read(container: str, codec: str, tmp_path: Path) -> None:
+    path = tmp_path / "song.xyz"
+    write_m4a(path, music(30000, rate_hz=48000), codec, 48000, container)
+    samples, _ = read_all(path)
+    assert samples.shape[1] >= 30000
+    assert np.abs(samples).max() == pytest.approx(0.45, abs=0.15)
+
+
+def test_video_without_sound_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "cover.mp4"
+    write_cover_only(path)
+    with pytest.raises(UnreadableAudio, match="no audio stream"):
+        probe(path)
+
+
+def test_without_pyav_the_message_says_what_to_install(tmp_path: Path) -> None:
+    """If it failed, users without the extra would get an ImportError, and WAV would need it too."""
+    write_m4a(tmp_path / "song.m4a", music(3000))
+    soundfile.write(tmp_path / "song.wav", music(3000).T, RATE_HZ)
+    (tmp_path / "text.wav").write_text("I am a text.\n")
+    program = """
+        import sys
+        sys.modules["av"] = None
+        from danna_sep.audio import probe
+        from danna_sep.errors import MissingExtra, UnreadableAudio
+        assert probe("song.wav").n_frames == 3000
+        assert "torch" not in sys.modules
+        try:
+            probe("text.wav")
+        except UnreadableAudio:
+            pass
+        try:
+            probe("song.m4a")
+        except MissingExtra as error:
+            print(error)
+    """
+    result = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert 'song.m4a: this format needs PyAV; install with `pip install "danna-sep[av]"`' in result.stdout
+    assert issubclass(MissingExtra, AudioError)
