@@ -12,9 +12,13 @@ add up to those of the whole, and `filter_spec` needs nothing else from other fr
 Reference: Duong, Vincent, Gribonval, TASLP 18(7), 2010; Nugraha, Liutkus, Vincent, TASLP 24(9), 2016;
 Uhlich et al., ICASSP 2017. Regularisation and scaling are those of the norbert package.
 
-Differs: the determinant of the regularised covariance is the unregularised one, which cannot be below zero and is
-not let fall there by rounding, plus terms that are all positive. With that, single precision bears the
-regularisation of double precision (identical channels included), so `epsilon` does not follow the working precision.
+Differs: products of covariances are formed per bin, in double precision, before the frames come in. Written with them,
+
+    v_j R_j C^-1 = v_j (floor R_j + sum_k v_k R_j adj(R_k)) / (floor^2 + floor sum_k v_k tr R_k + sum_jk v_j v_k D_jk)
+
+nothing cancels in the frames: D_jk, the mixed discriminant of R_j and R_k, is never negative. So single precision bears
+the regularisation of double precision, also where all sources are panned alike and C is singular but for it, and
+`epsilon` need not follow the working precision.
 """
 
 from __future__ import annotations
@@ -63,11 +67,19 @@ class SpatialSums:
 
 @dataclass(frozen=True)
 class SpatialCovariance:
-    """Hermitian 2x2 matrix per source and bin: [[left, cross], [conj(cross), right]]."""
+    """Hermitian 2x2 matrix per source and bin: [[left, cross], [conj(cross), right]]; double precision."""
 
     left: SourceBins
     right: SourceBins
     cross: Complex[Tensor, "*batch source bin"]
+
+    def matrices(self) -> Complex[Tensor, "*batch bin source 2 2"]:
+        """The matrices, with the bins before the sources."""
+        rows = torch.stack(
+            (self.left.to(self.cross.dtype), self.cross, self.cross.conj(), self.right.to(self.cross.dtype)), -1
+        )
+        matrices: Tensor = rows.movedim(-3, -2).unflatten(-1, (2, 2))
+        return matrices
 
 
 def magnitude_to_spec(
@@ -90,7 +102,9 @@ def magnitude_to_spec(
     return magnitudes * phase.unsqueeze(-4)
 
 
-def with_residual(magnitudes: StemMagnitudes, mixture: Spec, epsilon: float = EPSILON) -> StemMagnitudes:
+def with_residual(
+    magnitudes: StemMagnitudes, mixture: Spec, epsilon: float = EPSILON
+) -> Float[Tensor, "*batch source+1 channel bin frame"]:
     """The sources and, as one more, what they leave of the mixture's magnitude: max(0, |x| - sum of V_j).
 
     Quirk: as in norbert, the sources are also scaled, by one gain per channel and bin that brings their sum
@@ -122,34 +136,51 @@ def spatial_sums(estimates: StemSpecs) -> SpatialSums:
 
 def spatial_covariance(sums: SpatialSums, epsilon: float = EPSILON) -> SpatialCovariance:
     """R_j: mean outer product of the channels, weighted by the inverse variance."""
-    weight = epsilon + sums.power
-    return SpatialCovariance(sums.left / weight, sums.right / weight, sums.cross / weight)
+    weight = epsilon + _double(sums.power)
+    left, right = _double(sums.left) / weight, _double(sums.right) / weight
+    cross = torch.complex(_double(sums.cross.real), _double(sums.cross.imag)) / weight
+    with torch.no_grad():
+        # Rounding of the sums may leave the channels more than fully correlated.
+        most = (left * right).sqrt()
+        shrink = (most / cross.abs().clamp(min=torch.finfo(torch.float64).tiny)).clamp(max=1)
+    return SpatialCovariance(left, right, cross * shrink)
 
 
 def filter_spec(
     mixture: Spec, estimates: StemSpecs, covariance: SpatialCovariance, epsilon: float = EPSILON
 ) -> StemSpecs:
-    """v_j R_j C^-1 x, with the variances of `estimates` and the given spatial covariances."""
-    variance = source_variance(estimates)
-    left, right = covariance.left.unsqueeze(-1), covariance.right.unsqueeze(-1)
-    cross = covariance.cross.unsqueeze(-1)
+    """v_j R_j C^-1 x, with the variances of `estimates` and the given spatial covariances.
 
+    Args:
+        mixture: x.
+        estimates: What the variances v_j are taken from.
+        covariance: R_j.
+        epsilon: Regularisation: C = sum_j v_j R_j + sqrt(epsilon) I.
+    """
     floor = epsilon**0.5
-    mix_left = (variance * left).sum(-3)
-    mix_right = (variance * right).sum(-3)
-    mix_cross = (variance * cross).sum(-3)
-    determinant = (mix_left * mix_right - _power(mix_cross)).clamp(min=0) + floor * (mix_left + mix_right + floor)
-    x_left, x_right = mixture.unbind(-3)
-    white_left = ((mix_right + floor) * x_left - mix_cross * x_right) / determinant
-    white_right = ((mix_left + floor) * x_right - mix_cross.conj() * x_left) / determinant
-    white_left, white_right = white_left.unsqueeze(-3), white_right.unsqueeze(-3)
-    return torch.stack(
-        (
-            variance * (left * white_left + cross * white_right),
-            variance * (cross.conj() * white_left + right * white_right),
-        ),
-        -3,
+    variance = source_variance(estimates).movedim(-3, -1)
+    matrices = covariance.matrices()
+    adjugates = _adjugate(matrices)
+    products = (matrices.unsqueeze(-4) @ adjugates.unsqueeze(-3)).resolve_conj()
+    discriminants = products.diagonal(dim1=-2, dim2=-1).sum(-1).real.clamp(min=0) / 2
+    traces = matrices.diagonal(dim1=-2, dim2=-1).sum(-1).real
+
+    def per_frame(per_bin: Tensor) -> Tensor:
+        """Sum over sources k of v_k times what `per_bin`, axes (batch..., bin, k, ...), says of it."""
+        lead = variance.dim() - 1
+        summed: Tensor = variance @ per_bin.to(variance).flatten(lead)
+        return summed.reshape(*summed.shape[:-1], *per_bin.shape[lead:])
+
+    determinant = (
+        (per_frame(discriminants) * variance).sum(-1) + floor * per_frame(traces[..., None])[..., 0] + floor**2
     )
+    numerator = torch.view_as_complex(per_frame(torch.view_as_real(products)))
+    numerator = numerator + floor * matrices.to(numerator).unsqueeze(-4)
+    gain = variance / determinant.unsqueeze(-1)
+    x_left, x_right = mixture.movedim(-3, 0).unsqueeze(-1)
+    left = gain * (numerator[..., 0, 0] * x_left + numerator[..., 0, 1] * x_right)
+    right = gain * (numerator[..., 1, 0] * x_left + numerator[..., 1, 1] * x_right)
+    return torch.stack((left.movedim(-1, -3), right.movedim(-1, -3)), -3)
 
 
 def wiener(
@@ -183,6 +214,17 @@ def wiener(
             estimates = filter_spec(mixture, estimates, covariance, epsilon)
         estimates = estimates * scale.unsqueeze(-1)
     return estimates.narrow(-4, 0, n_sources)
+
+
+def _adjugate(matrices: Tensor) -> Tensor:
+    """Of 2x2 matrices: adj(A) A = det(A) I."""
+    (a, b), (c, d) = matrices.movedim((-2, -1), (0, 1))
+    return torch.stack((d, -b, -c, a), -1).reshape(matrices.shape)
+
+
+def _double(values: Tensor) -> Tensor:
+    """In double precision; on the CPU where the device has none."""
+    return (values.cpu() if values.device.type == "mps" else values).double()
 
 
 def _power(values: Tensor) -> Tensor:

@@ -1,0 +1,117 @@
+"""SIGINT and SIGTERM: an orderly stop, and on a second one an immediate one."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType, TracebackType
+from typing import TYPE_CHECKING, Any
+
+from danna_sep.errors import Cancelled
+
+if TYPE_CHECKING:
+    from danna_sep.separators import Separator
+    from danna_sep.shapes import Mixture, Stems
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SAME_KEYSTROKE_S = 0.5
+"""Wrappers pass one Ctrl-C on twice; signals this close together count as one."""
+
+
+class Interrupt:
+    """While its `with` block runs, a signal asks for an orderly stop instead of ending the process.
+
+    Called, it says whether a stop was asked for. Computation that goes on inside `anywhere()` is left at once, all
+    else at the next `check()`. A second signal ends the process even inside a single long operation; hidden
+    `.danna-sep-*.part` files can then stay behind.
+    """
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+        self._raises = False
+        self._previous: dict[int, Any] = {}
+        self._bell: tuple[socket.socket, socket.socket] | None = None
+        self._previous_bell = -1
+
+    def __call__(self) -> bool:
+        return self.signal is not None
+
+    @property
+    def exit_code(self) -> int:
+        """130 for SIGINT, 143 for SIGTERM, 0 for none."""
+        return 0 if self.signal is None else 128 + self.signal
+
+    def check(self) -> None:
+        """Raise Cancelled if a stop was asked for."""
+        if self():
+            raise Cancelled("interrupted")
+
+    @contextmanager
+    def anywhere(self) -> Iterator[None]:
+        """What runs inside holds nothing that must be put in order: a signal raises Cancelled wherever it is."""
+        self._raises = True
+        try:
+            self.check()
+            yield
+        finally:
+            self._raises = False
+
+    def __enter__(self) -> Interrupt:
+        if threading.current_thread() is threading.main_thread():
+            self._previous = {number: signal.getsignal(number) for number in _SIGNALS}
+            for number, handler in self._previous.items():
+                if handler is not signal.SIG_IGN:  # a shell's background jobs ignore SIGINT, and nohup's should
+                    signal.signal(number, self._handle)
+            self._bell = socket.socketpair()
+            self._bell[1].setblocking(False)
+            self._previous_bell = signal.set_wakeup_fd(self._bell[1].fileno(), warn_on_full_buffer=False)
+            threading.Thread(target=self._watch, args=(self._bell[0],), daemon=True).start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._bell is not None:
+            signal.set_wakeup_fd(self._previous_bell)
+            for number, handler in self._previous.items():
+                signal.signal(number, handler)
+            self._bell[1].close()  # ends the watcher
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self.signal = self.signal or number
+        if self._raises:
+            self._raises = False
+            raise Cancelled("interrupted")
+
+    @staticmethod
+    def _watch(bell: socket.socket) -> None:
+        # A thread, because Python runs handlers between two operations only, and one of a network can take minutes.
+        first_s: float | None = None
+        with bell:
+            while rung := bell.recv(1):
+                if rung[0] not in _SIGNALS:
+                    continue
+                if first_s is None:
+                    first_s = time.monotonic()
+                elif time.monotonic() - first_s > _SAME_KEYSTROKE_S:
+                    os._exit(128 + rung[0])
+
+
+class Interruptible:
+    """A separator that a signal stops in the middle of its computation."""
+
+    def __init__(self, separator: Separator, interrupt: Interrupt) -> None:
+        self.separator = separator
+        self.interrupt = interrupt
+        self.sources = separator.sources
+        self.sample_rate = separator.sample_rate
+
+    def __call__(self, mixture: Mixture) -> Stems:
+        """See `Separator`."""
+        with self.interrupt.anywhere():
+            return self.separator(mixture)

@@ -1,0 +1,214 @@
+"""`danna-sep separate`: all files of one call, each of which may fail without the others."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from danna_sep.cli.failures import OK, complain, exit_code, show_traceback
+from danna_sep.cli.interrupt import Interrupt, Interruptible
+from danna_sep.cli.render import Report
+from danna_sep.errors import Cancelled, ConfigError, DannaSepError, OutputExists
+from danna_sep.types import SOURCES
+
+if TYPE_CHECKING:
+    from danna_sep.api import Options
+    from danna_sep.audio import AudioInfo
+
+
+@dataclass(frozen=True)
+class Request:
+    """The command line's arguments, as given."""
+
+    files: Sequence[Path]
+    out_dir: Path
+    template: str
+    stems: str | None
+    two_stems: str | None
+    preset: str
+    shifts: int
+    segment_s: float | None
+    overlap: float
+    whole: bool
+    device: str
+    threads: int | None
+    format: str
+    bits: str
+    channels: str
+    repair: bool
+    overwrite: bool
+    verbose: bool
+
+
+def run(request: Request, report: Report) -> int:
+    """Do it; gives the exit code."""
+    session = _Session(request, report)
+    with session.interrupt:
+        try:
+            session.run()
+        except BrokenPipeError:
+            raise
+        except Cancelled as error:
+            session.fail(None, error)
+        except Exception as error:  # concerns all files
+            session.fail(None, error)
+        code = session.interrupt.exit_code or next(iter(session.codes), OK)
+        report.end(session.n_done, session.n_failed, code)
+    return code
+
+
+class _Session:
+    """One call, and what became of its files."""
+
+    def __init__(self, request: Request, report: Report) -> None:
+        self.request = request
+        self.report = report
+        self.interrupt = Interrupt()
+        self.n_done = 0
+        self.n_failed = 0
+        self.codes: list[int] = []
+
+    def run(self) -> None:
+        from danna_sep import api, audio
+
+        request = self.request
+        options = _options(request)
+        outputs = audio.output_paths(
+            request.files,
+            request.out_dir,
+            request.template,
+            stems=options.outputs,
+            extension=request.format,
+            extra={"preset": request.preset},
+        )
+        _check_weights(request.preset, options)
+        ready = [info for path in request.files if (info := self.probed(path, outputs[path]))]
+        if not ready:
+            return
+        with self.interrupt.anywhere():
+            separator = Interruptible(self.load(options), self.interrupt)
+        for index, info in enumerate(ready):
+            self.interrupt.check()
+            path = info.path
+            self.report.start(info, index, len(ready))
+            start_s = time.monotonic()
+
+            def progress(done_s: float, total_s: float | None, path: Path = path, start_s: float = start_s) -> None:
+                elapsed_s = time.monotonic() - start_s
+                left_s = elapsed_s * max(0.0, total_s - done_s) / done_s if total_s and done_s else None
+                self.report.progress(path, done_s, total_s, left_s)
+
+            def warn(text: str, path: Path = path) -> None:
+                self.report.warning(path, text)
+
+            try:
+                result = api.separate_file(
+                    path,
+                    separator=separator,
+                    options=options,
+                    outputs=outputs[path],
+                    format=request.format,
+                    bits=request.bits,
+                    overwrite=request.overwrite,
+                    repair=request.repair,
+                    progress=progress,
+                    warn=warn,
+                    cancelled=self.interrupt,
+                )
+            except (Cancelled, BrokenPipeError):
+                raise
+            except Exception as error:
+                self.fail(path, error)
+            else:
+                self.n_done += 1
+                self.report.done(path, result, time.monotonic() - start_s)
+
+    def probed(self, path: Path, outputs: Mapping[str, Path]) -> AudioInfo | None:
+        """The file, if nothing stands against separating it as far as can be seen before."""
+        from danna_sep import audio
+
+        self.interrupt.check()
+        try:
+            info = audio.probe(path)
+            audio.channel_plan(info.n_channels, self.request.channels, path)
+            if not self.request.overwrite:
+                for output in outputs.values():
+                    if os.path.lexists(output):
+                        raise OutputExists(f"{output}: exists already; --overwrite replaces it")
+        except DannaSepError as error:
+            self.fail(path, error)
+            return None
+        return info
+
+    def load(self, options: Options) -> Interruptible:
+        """The separator, for all files."""
+        import torch
+
+        from danna_sep import api
+        from danna_sep.streaming import DEFAULT_SEGMENT_S, segment_grid
+
+        request = self.request
+        if request.threads is not None:
+            torch.set_num_threads(request.threads)
+        segment_grid(DEFAULT_SEGMENT_S if options.segment_s is None else options.segment_s, options.overlap)
+        start_s = time.monotonic()
+        separator = api.load(request.preset, options)
+        if request.verbose:
+            where = f"{api.resolve_device(options.device)}, {torch.get_num_threads()} threads"
+            complain(f"{request.preset} on {where}, loaded in {time.monotonic() - start_s:.1f} s")
+        return Interruptible(separator, self.interrupt)
+
+    def fail(self, path: Path | None, error: Exception) -> None:
+        """Report a failure; the first one's exit code counts."""
+        self.codes.append(exit_code(error))
+        if path is not None:
+            self.n_failed += 1
+        self.report.error(path, error)
+        if self.request.verbose:
+            show_traceback(error)
+
+
+def _options(request: Request) -> Options:
+    """The options, as far as they can be judged without any file.
+
+    Raises:
+        ConfigError: Unknown or contradictory ones.
+    """
+    from danna_sep import audio, presets
+    from danna_sep.api import Options
+
+    if request.stems is not None and request.two_stems is not None:
+        raise ConfigError("--stems and --two-stems contradict each other; choose one")
+    if request.whole and request.segment_s is not None:
+        raise ConfigError("--whole and --segment contradict each other; choose one")
+    audio.check_output(request.format, "16" if request.bits == "auto" else request.bits, 44100, 1)
+    audio.channel_plan(1, request.channels, "")
+    presets.find(request.preset)
+    stems = SOURCES if request.stems is None else tuple(name.strip() for name in request.stems.split(","))
+    options = Options(
+        stems=stems,
+        two_stems=request.two_stems,
+        shifts=request.shifts,
+        segment_s=request.segment_s,
+        overlap=request.overlap,
+        whole=request.whole,
+        channels=request.channels,
+        device=request.device,
+    )
+    presets.check_sources(options.computed)
+    return options
+
+
+def _check_weights(preset: str, options: Options) -> None:
+    """Raise WeightsError unless all weights that will be needed are there: known before torch is even imported."""
+    from danna_sep import presets, weights
+
+    chosen = presets.find(preset)
+    wanted = [SOURCES.index(source) for source in options.computed]
+    for model, name in chosen.weights.items():
+        if any(chosen.blend[model][place] for place in wanted):
+            weights.find(name)

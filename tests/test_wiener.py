@@ -1,0 +1,160 @@
+"""Laws of the Wiener filter, and agreement with norbert."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import norbert
+import numpy as np
+import pytest
+import torch
+from fill import generator
+from torch import Tensor
+
+from danna_sep.signal.wiener import (
+    filter_spec,
+    magnitude_to_spec,
+    scale_of,
+    spatial_covariance,
+    spatial_sums,
+    wiener,
+    with_residual,
+)
+
+GOLDEN = np.load(Path(__file__).parent / "reference" / "golden.npz")
+
+
+def golden_inputs(seed: int = 1) -> tuple[Tensor, Tensor]:
+    rng = generator(seed, "wiener")
+    x = (rng.standard_normal((40, 33, 2)) + 1j * rng.standard_normal((40, 33, 2))) * rng.uniform(0.1, 30, (40, 33, 1))
+    v = rng.uniform(0, 1, (40, 33, 2, 4)) * abs(x)[..., None]
+    return torch.from_numpy(v).permute(3, 2, 1, 0), torch.from_numpy(x).permute(2, 1, 0)
+
+
+def random_inputs(amplitude: float = 1.0, seed: int = 0, n_sources: int = 4) -> tuple[Tensor, Tensor]:
+    """Sources that are panned differently, so that the filter has something to find."""
+    rng = torch.Generator().manual_seed(seed)
+    sources = torch.randn(n_sources, 1, 20, 50, dtype=torch.complex128, generator=rng)
+    pans = torch.randn(n_sources, 2, 1, 1, dtype=torch.complex128, generator=rng)
+    stems = amplitude * sources * pans * torch.rand(n_sources, 1, 1, 50, dtype=torch.float64, generator=rng)
+    errors = 0.5 + torch.rand(stems.shape, dtype=torch.float64, generator=rng)
+    return stems.abs() * errors, stems.sum(0)
+
+
+def norberts(v: Tensor, x: Tensor, n_iterations: int, softmask: bool = False) -> Tensor:
+    stems = norbert.wiener(v.permute(3, 2, 1, 0).numpy(), x.permute(2, 1, 0).numpy().copy(), n_iterations, softmask)
+    return torch.from_numpy(stems).permute(3, 2, 1, 0)
+
+
+def below_db(ours: Tensor, theirs: Tensor) -> float:
+    return float(10 * torch.log10(theirs.abs().square().sum() / (ours - theirs).abs().square().sum()))
+
+
+@pytest.mark.parametrize("n_iterations", [0, 1, 2])
+@pytest.mark.parametrize("softmask", [False, True])
+def test_golden(n_iterations: int, softmask: bool) -> None:
+    v, x = golden_inputs()
+    golden = torch.from_numpy(GOLDEN[f"wiener_iter{n_iterations}_soft{int(softmask)}"]).permute(3, 2, 1, 0)
+    ours = wiener(v, x, n_iterations, softmask)
+    assert (ours - golden).abs().max() < 1e-6 * golden.abs().max()
+
+
+def test_golden_residual() -> None:
+    v, x = golden_inputs()
+    golden = torch.from_numpy(GOLDEN["wiener_residual"]).permute(3, 2, 1, 0)
+    ours = wiener(with_residual(v[:2], x), x)
+    assert (ours - golden).abs().max() < 1e-6 * golden.abs().max()
+    assert torch.equal(wiener(v[:2], x, residual=True), ours[:2])
+
+
+@pytest.mark.parametrize("amplitude", [1e-4, 1, 100])
+@pytest.mark.parametrize("n_iterations", [1, 2])
+@pytest.mark.parametrize("softmask", [False, True])
+def test_agrees_with_norbert(amplitude: float, n_iterations: int, softmask: bool) -> None:
+    v, x = random_inputs(amplitude)
+    assert below_db(wiener(v, x, n_iterations, softmask), norberts(v, x, n_iterations, softmask)) > 150
+
+
+@pytest.mark.parametrize("amplitude", [1e-4, 1, 100])
+def test_single_precision_agrees_with_norbert_in_double(amplitude: float) -> None:
+    v, x = random_inputs(amplitude)
+    ours = wiener(v.float(), x.to(torch.complex64))
+    assert ours.dtype == torch.complex64
+    assert below_db(ours.to(torch.complex128), norberts(v, x, 1)) > 100
+
+
+def test_identical_channels_in_single_precision() -> None:
+    """The 2x2 covariance is singular there: its determinant must not be lost to rounding."""
+    v, x = random_inputs()
+    v, x = v[:, :1].expand(-1, 2, -1, -1), x[:1].expand(2, -1, -1)
+    ours = wiener(v.float(), x.to(torch.complex64))
+    assert below_db(ours.to(torch.complex128), norberts(v.contiguous(), x.contiguous(), 1)) > 100
+
+
+def test_stems_sum_to_the_mixture() -> None:
+    """Each stem is a share of the mixture: nothing is added, and hardly anything is lost."""
+    v, x = random_inputs(10)
+    assert below_db(wiener(v, x).sum(0), x) > 60
+
+
+def test_statistics_of_parts_add_up() -> None:
+    """A track filtered part by part, with accumulated statistics, is the track filtered at once."""
+    v, x = random_inputs(100)
+    scale = scale_of(x)
+    parts = [slice(0, 7), slice(7, 30), slice(30, 50)]
+    estimates = [magnitude_to_spec(v[..., part], x[..., part]) / scale for part in parts]
+    first, second, third = (spatial_sums(estimate) for estimate in estimates)
+    covariance = spatial_covariance(first + second + third)
+    filtered = [
+        filter_spec(x[..., part] / scale, estimate, covariance) * scale
+        for part, estimate in zip(parts, estimates, strict=True)
+    ]
+    whole = wiener(v, x)
+    assert (torch.cat(filtered, -1) - whole).abs().max() < 1e-12 * whole.abs().max()
+
+
+def test_items_of_a_batch_are_independent() -> None:
+    loud, quiet = random_inputs(100, seed=1), random_inputs(0.01, seed=2)
+    together = wiener(torch.stack((loud[0], quiet[0])), torch.stack((loud[1], quiet[1])))
+    assert torch.allclose(together[0], wiener(*loud), rtol=1e-12)
+    assert torch.allclose(together[1], wiener(*quiet), rtol=1e-12)
+
+
+def test_inputs_are_left_untouched() -> None:
+    v, x = random_inputs(100)
+    v_before, x_before = v.clone(), x.clone()
+    wiener(v, x, 2, residual=True)
+    assert torch.equal(v, v_before)
+    assert torch.equal(x, x_before)
+
+
+@pytest.mark.parametrize("softmask", [False, True])
+def test_gradients_are_those_of_finite_differences(softmask: bool) -> None:
+    v, x = random_inputs(n_sources=2)
+    v = v[..., :3, :4].clone().requires_grad_()
+    assert torch.autograd.gradcheck(lambda v: torch.view_as_real(wiener(v, x[..., :3, :4], 1, softmask)), v)
+
+
+@pytest.mark.parametrize("kind", ["silence", "mono", "antiphase", "loud", "one channel", "nothing estimated"])
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.complex128])
+def test_values_and_gradients_are_finite(kind: str, dtype: torch.dtype) -> None:
+    v, x = random_inputs()
+    if kind == "silence":
+        x = torch.zeros_like(x)
+    elif kind == "mono":
+        x = x[:1].expand(2, -1, -1)
+    elif kind == "antiphase":
+        x = x[:1] * torch.tensor([1, -1])[:, None, None]
+    elif kind == "loud":
+        v, x = 1e4 * v, 1e4 * x
+    elif kind == "one channel":
+        x = x * torch.tensor([1, 0])[:, None, None]
+    elif kind == "nothing estimated":
+        v = torch.zeros_like(v)
+    x = x.to(dtype)
+    v = v.to(x.real.dtype).requires_grad_()
+    stems = wiener(v, x)
+    stems.abs().square().sum().backward()
+    assert v.grad is not None
+    assert stems.isfinite().all()
+    assert v.grad.isfinite().all()
