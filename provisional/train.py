@@ -34,7 +34,7 @@ from danna_sep.types import SAMPLE_RATE, SOURCES
 
 CONFIGS = {
     "xumx": XUMXConfig(hidden=192, n_lstm_layers=2, dropout=0.2),
-    "unet": UNetConfig(growth=8, n_layers=(1, 2, 2, 2, 2, 2), bottleneck_width=128, dropout=0.1),
+    "unet": UNetConfig(input_power=0.3, growth=8, n_layers=(1, 2, 2, 2, 2, 2), bottleneck_width=128, dropout=0.1),
     "demucs": DemucsConfig(width=16, n_layers=5),
 }
 BATCH = {"xumx": 8, "unet": 4, "demucs": 4}

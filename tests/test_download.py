@@ -473,7 +473,9 @@ def test_places_that_cannot_be_written(server: Server, tmp_path: Path) -> None:
 
 
 def test_concurrent_processes_share_one_download(server: Server, tmp_path: Path) -> None:
-    code = "import sys; from danna_sep.weights.download import *; download(sys.argv[1], sys.argv[2], sha256=sys.argv[3])"
+    code = (
+        "import sys; from danna_sep.weights.download import *; download(sys.argv[1], sys.argv[2], sha256=sys.argv[3])"
+    )
     command = [sys.executable, "-c", code, server.address + "/file", tmp_path / "a", SHA256]
     processes = [subprocess.Popen(command) for _ in range(3)]
     assert [process.wait() for process in processes] == [0] * 3

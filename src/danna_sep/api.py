@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from danna_sep import audio, presets
-from danna_sep.errors import AudioError, ConfigError, NonFiniteAudio, UnsupportedRate
+from danna_sep.errors import AudioError, Cancelled, ConfigError, NonFiniteAudio, UnsupportedRate
 from danna_sep.types import SAMPLE_RATE, SOURCES
 
 if TYPE_CHECKING:
@@ -290,6 +290,8 @@ def stream_blocks(
 
     def mixtures() -> Iterator[torch.Tensor]:
         for block in blocks:
+            if cancelled():  # `whole` hears nothing before it has read all
+                raise Cancelled("cancelled")
             kept.push(block)
             yield from inward.push(block)
         yield from inward.finish()

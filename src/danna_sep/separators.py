@@ -12,6 +12,7 @@ from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from danna_sep.errors import ConfigError
@@ -213,7 +214,9 @@ def only(separator: Separator, sources: Sequence[str]) -> Separator:
     return _Selection(separator, wanted)
 
 
-def _pick(stems: Stems, available: tuple[str, ...], wanted: tuple[str, ...]) -> Stems:
+def _pick(
+    stems: Stems, available: tuple[str, ...], wanted: tuple[str, ...]
+) -> Float[Tensor, "*batch _source channel time"]:
     places = torch.tensor([available.index(source) for source in wanted], device=stems.device)
     return stems.index_select(-3, places)
 

@@ -17,7 +17,7 @@ Spec: TypeAlias = Complex[Tensor, "*batch channel bin frame"]
 StemSpecs: TypeAlias = Complex[Tensor, "*batch source channel bin frame"]
 Magnitude: TypeAlias = Float[Tensor, "*batch channel bin frame"]
 StemMagnitudes: TypeAlias = Float[Tensor, "*batch source channel bin frame"]
-Features: TypeAlias = Float[Tensor, "batch feature bin frame"]
-"""What flows inside a 2-D network."""
-Sequence: TypeAlias = Float[Tensor, "batch feature time"]
-"""What flows inside a 1-D network."""
+Features: TypeAlias = Float[Tensor, "batch _feature _bin _frame"]
+"""What flows inside a 2-D network; a layer may change all axes but the first."""
+Sequence: TypeAlias = Float[Tensor, "batch _feature _time"]
+"""What flows inside a 1-D network; likewise."""

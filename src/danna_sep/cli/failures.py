@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -63,7 +64,10 @@ def show_traceback(error: BaseException) -> None:
 def ending_the_program(verbose: bool = False) -> Iterator[None]:
     """Turns whatever is raised inside into a line on stderr and the program's exit code."""
     try:
-        yield
+        with warnings.catch_warnings():
+            if not verbose:
+                warnings.simplefilter("ignore")  # Python's own are for developers
+            yield
         sys.stdout.flush()
     except (typer.Exit, typer.Abort, typer.BadParameter):
         raise

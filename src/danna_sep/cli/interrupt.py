@@ -26,7 +26,7 @@ _SAME_KEYSTROKE_S = 0.5
 class Interrupt:
     """While its `with` block runs, a signal asks for an orderly stop instead of ending the process.
 
-    Called, it says whether a stop was asked for. Computation that goes on inside `anywhere()` is left at once, all
+    Computation that goes on inside `anywhere()` is left at once, all
     else at the next `check()`. A second signal ends the process even inside a single long operation; hidden
     `.danna-sep-*.part` files can then stay behind.
     """
@@ -39,6 +39,7 @@ class Interrupt:
         self._previous_bell = -1
 
     def __call__(self) -> bool:
+        """Whether a stop was asked for."""
         return self.signal is not None
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -186,7 +186,7 @@ def say(text: str) -> None:
     print(text, flush=True)
 
 
-def table(rows: list[tuple[str, ...]]) -> None:
+def table(rows: Sequence[tuple[str, ...]]) -> None:
     """Rows in aligned columns on stdout, the last column as long as it likes."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
@@ -199,8 +199,8 @@ def json_line(content: Mapping[str, Any]) -> None:
     say(json.dumps(content, allow_nan=False))
 
 
-def _event(kind: str, **content: Any) -> None:
-    json_line({"event": kind, **content})
+def _event(event: str, **content: Any) -> None:
+    json_line({"event": event, **content})
 
 
 def _name(path: Path | None) -> str | None:

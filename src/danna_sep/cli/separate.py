@@ -13,11 +13,12 @@ from danna_sep.cli.failures import OK, complain, exit_code, show_traceback
 from danna_sep.cli.interrupt import Interrupt, Interruptible
 from danna_sep.cli.render import Report
 from danna_sep.errors import Cancelled, ConfigError, DannaSepError, OutputExists
-from danna_sep.types import SOURCES
+from danna_sep.types import SAMPLE_RATE, SOURCES
 
 if TYPE_CHECKING:
     from danna_sep.api import Options
     from danna_sep.audio import AudioInfo
+    from danna_sep.separators import Separator
 
 
 @dataclass(frozen=True)
@@ -52,9 +53,7 @@ def run(request: Request, report: Report) -> int:
             session.run()
         except BrokenPipeError:
             raise
-        except Cancelled as error:
-            session.fail(None, error)
-        except Exception as error:  # concerns all files
+        except Exception as error:  # concerns all files, or was a signal
             session.fail(None, error)
         code = session.interrupt.exit_code or next(iter(session.codes), OK)
         report.end(session.n_done, session.n_failed, code)
@@ -144,7 +143,7 @@ class _Session:
             return None
         return info
 
-    def load(self, options: Options) -> Interruptible:
+    def load(self, options: Options) -> Separator:
         """The separator, for all files."""
         import torch
 
@@ -160,7 +159,7 @@ class _Session:
         if request.verbose:
             where = f"{api.resolve_device(options.device)}, {torch.get_num_threads()} threads"
             complain(f"{request.preset} on {where}, loaded in {time.monotonic() - start_s:.1f} s")
-        return Interruptible(separator, self.interrupt)
+        return separator
 
     def fail(self, path: Path | None, error: Exception) -> None:
         """Report a failure; the first one's exit code counts."""
@@ -185,7 +184,10 @@ def _options(request: Request) -> Options:
         raise ConfigError("--stems and --two-stems contradict each other; choose one")
     if request.whole and request.segment_s is not None:
         raise ConfigError("--whole and --segment contradict each other; choose one")
-    audio.check_output(request.format, "16" if request.bits == "auto" else request.bits, 44100, 1)
+    if request.format not in audio.FORMATS:
+        raise ConfigError(f"--format {request.format}: choose one of {', '.join(audio.FORMATS)}")
+    if request.bits != "auto":
+        audio.check_output(request.format, request.bits, SAMPLE_RATE, 1)
     audio.channel_plan(1, request.channels, "")
     presets.find(request.preset)
     stems = SOURCES if request.stems is None else tuple(name.strip() for name in request.stems.split(","))

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from danna_sep.shapes import Mixture, Sequence, Stems
@@ -75,11 +76,13 @@ class Demucs(nn.Module):
             mixture: Axes batch, channel, time.
         """
         n_samples = mixture.shape[-1]
+        n_heard, n_given = self._valid_lengths(n_samples)
+        before = (n_heard - n_given) // 2
         standard, mean, deviation = _standardise(mixture)
-        stems = self._network(F.pad(standard, (0, self._valid_length(n_samples) - n_samples)))
+        stems = self._network(F.pad(standard, (before, n_heard - before - n_samples)))
         return stems[..., :n_samples] * deviation[:, None] + mean[:, None]
 
-    def unpadded(self, mixture: Mixture) -> Stems:
+    def unpadded(self, mixture: Mixture) -> Float[Tensor, "batch source channel _time"]:
         """As `forward`, without padding to a length that the strides divide.
 
         Samples at the end that no whole stride covers are missing from the result, and the middle
@@ -88,18 +91,20 @@ class Demucs(nn.Module):
         standard, mean, deviation = _standardise(mixture)
         return self._network(standard) * deviation[:, None] + mean[:, None]
 
-    def _valid_length(self, n_samples: int) -> int:
-        """The least length, at least n_samples, that the network gives back whole."""
+    def _valid_lengths(self, n_samples: int) -> tuple[int, int]:
+        """The least input that the strides divide, and its output of at least n_samples; its middle, if shorter."""
         config = self.config
-        context = 0 if config.separate_decoders else 2
+        lost = 0 if config.separate_decoders else 2
         n_steps = 2 * n_samples
         for _ in range(config.n_layers):
-            n_steps = max(1, -(-(n_steps - config.kernel) // config.stride) + 1) + context
+            n_steps = max(1, -(-(n_steps - config.kernel) // config.stride) + 1) + lost
+        n_heard = n_given = n_steps
         for _ in range(config.n_layers):
-            n_steps = (n_steps - context - 1) * config.stride + config.kernel
-        return -(-n_steps // 2)
+            n_heard = (n_heard - 1) * config.stride + config.kernel
+            n_given = (n_given - lost - 1) * config.stride + config.kernel
+        return -(-n_heard // 2), n_given // 2
 
-    def _network(self, standard: Mixture) -> Stems:
+    def _network(self, standard: Mixture) -> Float[Tensor, "batch source channel _time"]:
         n_samples = standard.shape[-1]
         features = resample(standard, 1, 2)
         skips: list[Tensor] = []

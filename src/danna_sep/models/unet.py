@@ -27,6 +27,7 @@ class UNetConfig:
     Attributes:
         n_bins: Lowest bins heard.
         growth: Channels of a D2 layer's output.
+        input_power: Exponent on the magnitudes heard; 1 is the paper's, less evens out loud and faint.
         n_layers: D2 layers in each stage, from the spectrum inwards; as many stages.
         bottleneck: "attention" or "biaxial" (LSTMs along time and along frequency).
         bottleneck_width: Channels that it adds to the encoder's output.
@@ -39,6 +40,7 @@ class UNetConfig:
     """
 
     n_bins: int = 1487
+    input_power: float = 1.0
     growth: int = 12
     n_layers: tuple[int, ...] = (5, 4, 3, 2, 2, 2)
     bottleneck: str = "attention"
@@ -106,6 +108,8 @@ class UNet(nn.Module):
         config = self.config
         batch, _, n_bins, n_frames = magnitude.shape
         features = F.pad(magnitude[:, :, : config.n_bins], (0, max(0, 2 ** len(config.n_layers) - n_frames)))
+        if config.input_power != 1:
+            features = features.pow(config.input_power)
         skips: list[Tensor] = []
         for block in self.encoder:
             features = F.avg_pool2d(block(features), 2)

@@ -1,0 +1,58 @@
+"""What is there: presets, weights, and the state of the installation, as tables."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+from danna_sep import weights
+from danna_sep.cli.failures import OK, UNEXPECTED
+from danna_sep.cli.render import json_line, say, table
+from danna_sep.errors import WeightsError
+
+
+def list_presets() -> None:
+    """Name, whether it can be used, what it is."""
+    from danna_sep.presets import PRESETS
+
+    rows = []
+    for name, preset in PRESETS.items():
+        try:
+            for wanted in preset.weights.values():
+                weights.find(wanted)
+            state = "ready"
+        except WeightsError:
+            state = "weights missing or damaged"
+        rows.append((name, state, preset.summary))
+    table(rows)
+
+
+def list_weights() -> None:
+    """Name, model, size, whose copy, whether it is whole, licence, origin."""
+    folders = {result.name: result for result in weights.verify()}
+    shipped = weights.shipped_folder()
+    rows = [("NAME", "MODEL", "SIZE", "COPY", "STATE", "LICENCE AND ORIGIN")]
+    for entry in weights.entries():
+        result = folders[entry.name]
+        copy = "shipped" if result.path.parent == shipped else "own"
+        state = "ok" if result.ok else "wrong"
+        about = f"{entry.licence}; {entry.origin}" + (f" ({entry.note})" if entry.note else "")
+        rows.append((entry.name, entry.model, f"{entry.n_bytes / 1e6:.1f} MB", copy, state, about))
+    table(rows)
+
+
+def show_doctor(out_dir: Path, as_json: bool) -> int:
+    """Run all checks and show each; gives the exit code."""
+    from danna_sep import doctor
+
+    checks = []
+    for check in doctor.checks(out_dir):
+        checks.append(check)
+        if not as_json:
+            say(f"{check.state:<6}  {check.name:<26}  {check.text}")
+    broken = [check.name for check in checks if check.state == doctor.BROKEN]
+    if as_json:
+        json_line({"ok": not broken, "checks": [asdict(check) for check in checks]})
+    else:
+        say(f"broken: {', '.join(broken)}" if broken else "all that is needed works")
+    return UNEXPECTED if broken else OK

@@ -1,0 +1,21 @@
+"""Measures of separation quality."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from danna_sep.shapes import Stems
+
+
+def mdx_sdr_db(reference: Stems, estimate: Stems) -> Float[Tensor, "*batch source"]:
+    """Signal-to-distortion ratio of each stem, dB, over all samples and channels of a track.
+
+    10 log10((sum s^2 + 1e-7) / (sum (s - s_hat)^2 + 1e-7)).
+
+    Reference: Mitsufuji et al., "Music Demixing Challenge 2021", Frontiers in Signal Processing 1, 2022.
+    """
+    signal = reference.double().square().sum((-2, -1))
+    distortion = (reference.double() - estimate.double()).square().sum((-2, -1))
+    return 10 * torch.log10((signal + 1e-7) / (distortion + 1e-7))

@@ -1,0 +1,88 @@
+"""Signals: an orderly stop, nothing half-written, and a second one that does not wait."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from command_line import COMMAND, song, stems_of
+from danna_sep.cli.interrupt import Interrupt
+from danna_sep.errors import Cancelled
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signal_in_the_middle(number: signal.Signals, code: int, tiny: Path, tmp_path: Path) -> None:
+    """Ctrl-C and `kill` must leave what is done, nothing of what is not, and the code that shells expect."""
+    song(tmp_path / "short.wav")
+    song(tmp_path / "long.wav", n_frames=300 * 44100, n_channels=1)
+    song(tmp_path / "next.wav")
+    command = [*COMMAND, "--json", "--preset", "unet", "--out", "out", "short.wav", "long.wav", "next.wav"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        for line in process.stdout:
+            event = json.loads(line)
+            if event["event"] == "progress" and event["file"] == "long.wav":
+                break
+        assert list((tmp_path / "out" / "long").iterdir())  # hidden files, as yet
+        process.send_signal(number)
+        sent_s = time.monotonic()
+        events = [json.loads(line) for line in process.stdout]
+        assert process.stderr.read() == b""
+        assert process.wait(60) == code
+    assert time.monotonic() - sent_s < 30
+    assert events[-1] == {"event": "end", "n_done": 1, "n_failed": 0, "exit_code": code}
+    assert events[-2]["kind"] == "Cancelled"
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["short"]
+    stems_of(tmp_path / "out" / "short")
+
+
+def test_second_signal_does_not_wait() -> None:
+    """Who asks twice must not have to wait for the end of one long operation; but one Ctrl-C may come doubled."""
+    program = """
+import sys, time
+from danna_sep.cli.interrupt import Interrupt
+with Interrupt() as interrupt:
+    print("ready", flush=True)
+    while not interrupt():
+        time.sleep(0.01)
+    print("asked", flush=True)
+    sum(range(10**12))  # one operation, as the interpreter sees it
+"""
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGINT)
+        assert process.stdout.readline() == "asked\n"
+        time.sleep(1)
+        assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 130
+
+
+def test_where_a_signal_raises() -> None:
+    """Computation must stop at once; writing must not be torn apart; and afterwards Ctrl-C is Python's again."""
+    before = signal.getsignal(signal.SIGINT)
+    with Interrupt() as interrupt:
+        assert not interrupt()
+        with pytest.raises(Cancelled), interrupt.anywhere():
+            signal.raise_signal(signal.SIGINT)
+            pytest.fail("went on")
+        with pytest.raises(Cancelled), interrupt.anywhere():
+            pytest.fail("began")
+    with Interrupt() as interrupt:
+        signal.raise_signal(signal.SIGTERM)
+        assert interrupt()
+        assert interrupt.exit_code == 143
+        with pytest.raises(Cancelled):
+            interrupt.check()
+    assert signal.getsignal(signal.SIGINT) is before

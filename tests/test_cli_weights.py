@@ -1,0 +1,96 @@
+"""`danna-sep weights import` and `fetch`, with a server of our own."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import threading
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from fill import fill
+
+from command_line import call, song
+
+REFERENCE = Path(__file__).parent / "reference"
+CHECKPOINTS = {"xumx": "xumx_mwf.pth", "unet": "unet_attention.pth", "demucs": "demucs_4_decoders.pth"}
+
+
+@pytest.fixture(scope="module")
+def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Files like the original's: its U-Net in full, of the other two the names of all entries with wrong shapes."""
+    folder = tmp_path_factory.mktemp("released")
+    for model, entries in json.loads((REFERENCE / "state_dicts.json").read_text()).items():
+        if model not in CHECKPOINTS:
+            continue
+        values = {
+            name: torch.from_numpy(fill(1, f"{model}.{name}", tuple(entry["shape"])))
+            if model == "unet"
+            else torch.zeros(3)
+            for name, entry in entries.items()
+        }
+        torch.save(values, folder / CHECKPOINTS[model])
+    return folder
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server(released: Path) -> Iterator[str]:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(released))) as running:
+        thread = threading.Thread(target=running.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{running.server_port}"
+        running.shutdown()
+        thread.join()
+
+
+def test_fetch(capfd: pytest.CaptureFixture[str], server: str, released: Path, tmp_path: Path) -> None:
+    """What was fetched must be kept and imported, whose it is be said, and what does not fit be refused by name."""
+    home = tmp_path / "danna-sep-home"
+    outcome = call(capfd, "weights", "fetch", "original", "--base-url", f"{server}/")
+    assert outcome.code == 4
+    for filename in CHECKPOINTS.values():
+        assert (home / "downloads" / filename).read_bytes() == (released / filename).read_bytes()
+    unet = home / "downloads" / CHECKPOINTS["unet"]
+    assert outcome.out.startswith(f"{unet}: unet by Chin-Yun Yu")
+    assert "MIT" in outcome.out
+    assert outcome.out.endswith("registered as original-unet\n")
+    wrong = outcome.err.splitlines()
+    assert len(wrong) == 2
+    for line, model in zip(wrong, ("xumx", "demucs"), strict=True):
+        assert line.startswith(f"danna-sep: {home / 'downloads' / CHECKPOINTS[model]}: ")
+        assert "shape" in line
+    assert call(capfd, "weights", "verify", "original-unet").out == "original-unet: ok\n"
+    outcome = call(capfd, song(tmp_path / "a.wav"), "--preset", "original")
+    assert outcome.code == 4
+    assert "original-unet" not in outcome.complaint()
+
+
+def test_fetch_that_fails(capfd: pytest.CaptureFixture[str], server: str, tmp_path: Path) -> None:
+    """A server without the files, and a name that we do not know, must give one line each."""
+    outcome = call(capfd, "weights", "fetch", "original", "--base-url", f"{server}/nowhere")
+    assert outcome.code == 4
+    assert "nowhere" in outcome.complaint()
+    outcome = call(capfd, "weights", "fetch", "kazoo")
+    assert outcome.code == 2
+    assert "original" in outcome.complaint()
+
+
+def test_import(capfd: pytest.CaptureFixture[str], released: Path, tmp_path: Path) -> None:
+    """One file that is no checkpoint must not keep the others from being imported."""
+    text = tmp_path / "notes.pth"
+    text.write_text("not a checkpoint")
+    outcome = call(capfd, "weights", "import", text, tmp_path / "missing.pth", released / CHECKPOINTS["unet"])
+    assert outcome.code == 4
+    assert [line.split(": ")[1] for line in outcome.err.splitlines()] == [str(text), str(tmp_path / "missing.pth")]
+    assert "original-unet" in outcome.out
+    listed = call(capfd, "weights", "list").out
+    assert "Kin-Wai Cheuk" in listed
+    assert "Kin-Wai Cheuk" in (tmp_path / "danna-sep-home" / "weights" / "registry.json").read_text()

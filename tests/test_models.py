@@ -1,0 +1,189 @@
+"""Networks: sizes, lengths, batches, and layers against naive twins."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from danna_sep.errors import ConfigError
+from danna_sep.models import XUMX, Demucs, DemucsConfig, UNet, UNetConfig, XUMXConfig, build
+from danna_sep.models.attention import BiaxialLSTM, LocalAttention
+from danna_sep.models.d3 import D2Block, D3Block
+
+SMALL_XUMX = XUMXConfig(hidden=8, n_lstm_layers=1)
+SMALL_UNET = UNetConfig(growth=2, n_layers=(2, 1, 1), bottleneck_width=16, n_heads=2, head_width=4)
+SMALL_DEMUCS = DemucsConfig(width=4, n_layers=4)
+SMALL = [
+    XUMX(SMALL_XUMX),
+    UNet(SMALL_UNET),
+    UNet(UNetConfig(growth=2, n_layers=(2, 1, 1), bottleneck="biaxial", bottleneck_width=16)),
+    Demucs(SMALL_DEMUCS),
+    Demucs(DemucsConfig(width=4, n_layers=4, separate_decoders=False)),
+]
+
+
+@pytest.fixture(autouse=True)
+def _evaluation() -> None:
+    for model in SMALL:
+        model.eval()
+
+
+def inputs(model: nn.Module, batch: int, size: int, seed: int = 0) -> Tensor:
+    rng = torch.Generator().manual_seed(seed)
+    if isinstance(model, Demucs):
+        return torch.randn(batch, 2, size, generator=rng)
+    return torch.rand(batch, 2, 2049, size, generator=rng)
+
+
+@pytest.mark.parametrize(
+    ("model", "n_parameters"),
+    [
+        (XUMX, 35_573_392),
+        (UNet, 15_676_652),
+        (Demucs, 191_928_152),
+    ],
+)
+def test_default_size_is_the_papers(model: type[nn.Module], n_parameters: int) -> None:
+    with torch.device("meta"):
+        assert sum(parameter.numel() for parameter in model().parameters()) == n_parameters
+
+
+@pytest.mark.parametrize("model", SMALL, ids=lambda model: type(model).__name__)
+@pytest.mark.parametrize("size", [1, 2, 7, 8, 9, 65])
+def test_any_length_and_batch(model: nn.Module, size: int) -> None:
+    for batch in (1, 3):
+        mixture = inputs(model, batch, size)
+        out = model(mixture)
+        assert out.shape == (batch, 4, *mixture.shape[1:])
+        assert out.isfinite().all()
+
+
+@pytest.mark.parametrize("model", SMALL, ids=lambda model: type(model).__name__)
+def test_items_of_a_batch_are_independent(model: nn.Module) -> None:
+    size = 1000 if isinstance(model, Demucs) else 21
+    mixture = inputs(model, 2, size)
+    together = model(mixture)
+    for item in range(2):
+        assert torch.allclose(model(mixture[item : item + 1])[0], together[item], atol=1e-5)
+
+
+@pytest.mark.parametrize("model", SMALL, ids=lambda model: type(model).__name__)
+def test_every_parameter_gets_a_gradient(model: nn.Module) -> None:
+    """A layer that is built but not used would stay as it was initialised."""
+    model.train().zero_grad()
+    model(inputs(model, 2, 3000 if isinstance(model, Demucs) else 24)).square().mean().backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+        assert parameter.grad.abs().sum() > 0, name
+
+
+def test_masks_of_unseen_bins_are_an_equal_share() -> None:
+    mask = UNet(SMALL_UNET).eval()(torch.rand(1, 2, 2049, 20))
+    assert (mask[..., 1487:, :] == 0.25).all()
+    assert (mask[..., :1480, :16] != 0.25).any()
+
+
+def test_d2_layer_sees_earlier_ones_through_their_own_dilation() -> None:
+    """The same block, written as the paper's multi-dilated convolution: one kernel per pair of layers."""
+    torch.manual_seed(0)
+    block = D2Block(3, 2, 4).eval()
+    features = torch.randn(1, 3, 12, 12)
+    outputs: list[Tensor] = []
+    for layer, norm in enumerate(block.norms):
+        total = torch.zeros(1, 2, 12, 12)
+        for earlier, heard in enumerate([features, *outputs]):
+            kernel = block.convs[earlier].weight[2 * (layer - earlier) : 2 * (layer - earlier + 1)]
+            total = total + F.conv2d(heard, kernel, padding=2**earlier, dilation=2**earlier)
+        outputs.append(torch.relu(norm(total)))
+    assert torch.allclose(block(features), torch.cat(outputs, 1), atol=1e-5)
+
+
+def test_d3_block_keeps_its_input() -> None:
+    features = torch.randn(1, 3, 8, 8)
+    out = D3Block(3, 2, 4).eval()(features)
+    assert out.shape[1] == 3 + 2 * 2 * 4
+    assert torch.equal(out[:, :3], features)
+
+
+@pytest.mark.parametrize("mask_padding", [False, True])
+@pytest.mark.parametrize("n_frames", [1, 2, 5, 8])
+def test_local_attention_against_a_naive_twin(mask_padding: bool, n_frames: int) -> None:
+    torch.manual_seed(0)
+    layer = LocalAttention(3, 4, n_heads=2, head_width=4, mask_padding=mask_padding).eval()
+    features = torch.randn(2, 3, 5, n_frames)
+    projected = layer.project(features).reshape(2, 2, 3, 4, 5, n_frames)
+    heard = torch.zeros(2, 2, 4, 5, n_frames)
+    for frame in range(n_frames):
+        first = frame // 2 * 2 - 3
+        places = [place for place in range(first, first + 8) if not mask_padding or 0 <= place < n_frames]
+        keys, values = (
+            torch.stack(
+                [
+                    projected[:, :, part, ..., place] if 0 <= place < n_frames else torch.zeros(2, 2, 4, 5)
+                    for place in places
+                ],
+                -1,
+            ).flatten(-2)
+            for part in (1, 2)
+        )
+        scores = projected[:, :, 0, ..., frame].transpose(-1, -2) @ keys / 4**0.5
+        heard[..., frame] = (scores.softmax(-1) @ values.transpose(-1, -2)).transpose(-1, -2)
+    expected = layer.output(heard.reshape(2, 8, 5, n_frames))
+    assert torch.allclose(layer(features), expected, atol=1e-5)
+
+
+def test_masked_attention_does_not_depend_on_padding() -> None:
+    """The last frame's result is the same whether its block is full or made up."""
+    layer = LocalAttention(3, 4, n_heads=2, head_width=4).eval()
+    features = torch.randn(1, 3, 5, 9)
+    bins_only = torch.zeros_like(features)
+    bins_only[..., :9] = features
+    assert layer(features).isfinite().all()
+    assert layer(bins_only[..., :1]).isfinite().all()
+
+
+def test_biaxial_lstm_runs_along_both_axes() -> None:
+    """A change in one place reaches all places of its bin and of its frame, and no others."""
+    layer = BiaxialLSTM(2, 8).eval()
+    features = torch.randn(1, 2, 6, 7)
+    changed = features.clone()
+    changed[..., 2, 3] += 1
+    differs = (layer(features) != layer(changed)).any(1)[0]
+    expected = torch.zeros(6, 7, dtype=torch.bool)
+    expected[2], expected[:, 3] = True, True
+    assert torch.equal(differs, expected)
+
+
+def test_demucs_hears_standardised_input() -> None:
+    """Louder in, louder out; an offset in, the same offset out."""
+    model = Demucs(SMALL_DEMUCS).eval()
+    mixture = torch.randn(1, 2, 2000)
+    stems = model(mixture)
+    assert torch.allclose(model(100 * mixture), 100 * stems, rtol=1e-3, atol=1e-3)
+    assert torch.allclose(model(mixture + 3), stems + 3, atol=1e-3)
+
+
+def test_demucs_convolutions_are_rescaled_at_initialisation() -> None:
+    """Their deviations stand halfway, in dB, between PyTorch's default and 0.1."""
+    torch.manual_seed(0)
+    scaled = Demucs(SMALL_DEMUCS)
+    torch.manual_seed(0)
+    plain = Demucs(DemucsConfig(width=4, n_layers=4, init_scale=0.2))
+    ratio = scaled.encoder[1].narrow.weight.std() / plain.encoder[1].narrow.weight.std()
+    assert abs(ratio.item() - 0.5**0.5) < 1e-4
+
+
+def test_build_checks_names_and_types() -> None:
+    assert isinstance(build("unet", {"growth": 2, "n_layers": [2, 1, 1], "bottleneck_width": 16}), UNet)
+    for name, config in [
+        ("vnet", {}),
+        ("unet", {"depth": 3}),
+        ("unet", {"growth": "2"}),
+        ("unet", {"growth": 2.0}),
+        ("unet", {"bottleneck": "none"}),
+    ]:
+        with pytest.raises(ConfigError):
+            build(name, config)

@@ -1,0 +1,193 @@
+"""One set of laws for all separators."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+import torch
+from torch import Tensor
+
+from danna_sep.errors import Cancelled, ConfigError
+from danna_sep.models import XUMX, Demucs, DemucsConfig, UNet, UNetConfig, XUMXConfig
+from danna_sep.separators import Blend, MaskSeparator, Separator, WaveformSeparator, only
+from danna_sep.signal.overlap_add import SegmentGrid
+from danna_sep.streaming import segment_grid, stream
+from danna_sep.types import SOURCES
+
+
+def small_separators() -> dict[str, Separator]:
+    torch.manual_seed(0)
+    xumx = XUMX(XUMXConfig(hidden=8, n_lstm_layers=1)).eval()
+    unet = UNet(UNetConfig(growth=2, n_layers=(1, 1, 1), bottleneck_width=16, n_heads=2, head_width=4)).eval()
+    demucs = Demucs(DemucsConfig(width=4, n_layers=4)).eval()
+    separators: dict[str, Separator] = {
+        "xumx": MaskSeparator(xumx.requires_grad_(False)),
+        "unet": MaskSeparator(unet.requires_grad_(False)),
+        "double": MaskSeparator(xumx, precision=torch.float64, block_frames=5),
+        "demucs": WaveformSeparator(demucs.requires_grad_(False)),
+        "demucs, 3 shifts": WaveformSeparator(demucs, n_shifts=3, max_shift=500),
+    }
+    rows = {"unet": (0.5, 1, 0, 0.3), "demucs": (0.5, 0, 1, 0.7)}
+    separators["blend"] = Blend({name: separators[name] for name in rows}, rows)
+    separators["only"] = only(separators["blend"], ["vocals", "drums"])
+    return separators
+
+
+SEPARATORS = small_separators()
+every = pytest.mark.parametrize("separator", SEPARATORS.values(), ids=SEPARATORS)
+
+
+def noise(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+@every
+@pytest.mark.parametrize("n_samples", [1, 2, 1023, 4096, 10001])
+def test_stems_are_as_long_as_the_mixture(separator: Separator, n_samples: int) -> None:
+    stems = separator(noise(2, n_samples))
+    assert stems.shape == (len(separator.sources), 2, n_samples)
+    assert stems.isfinite().all()
+
+
+@every
+def test_the_mixture_is_left_untouched(separator: Separator) -> None:
+    mixture = 100 * noise(2, 5000)
+    before = mixture.clone()
+    separator(mixture)
+    assert torch.equal(mixture, before)
+
+
+@every
+def test_items_of_a_batch_are_independent(separator: Separator) -> None:
+    mixtures = noise(2, 3, 2, 6000) * torch.tensor([1, 100, 1e-3])[:, None, None]
+    stems = separator(mixtures)
+    assert stems.shape == (2, 3, len(separator.sources), 2, 6000)
+    alone = separator(mixtures[1, 2])
+    assert (alone - stems[1, 2]).abs().max() < 1e-4 * alone.abs().max()
+
+
+@every
+def test_silence_gives_silence(separator: Separator) -> None:
+    assert not separator(torch.zeros(2, 9000)).any()
+
+
+@every
+def test_it_is_deterministic(separator: Separator) -> None:
+    mixture = noise(2, 9000)
+    assert torch.equal(separator(mixture), separator(mixture))
+
+
+@every
+def test_awkward_input_gives_finite_output(separator: Separator) -> None:
+    time = torch.arange(9000)
+    square = torch.where(time % 100 < 50, 1.0, -1.0)
+    mono, antiphase = torch.stack((square, square)), torch.stack((square, -square))
+    offset, loud = torch.ones(2, 9000), 1e4 * noise(2, 9000)
+    for mixture in (mono, antiphase, offset, loud):
+        assert separator(mixture).isfinite().all()
+
+
+@every
+def test_it_is_a_separator(separator: Separator) -> None:
+    assert isinstance(separator, Separator)
+    assert separator.sample_rate == 44100
+
+
+def test_blend_computes_only_what_is_needed() -> None:
+    calls: list[str] = []
+
+    class Named:
+        sources = SOURCES
+        sample_rate = 44100
+
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def __call__(self, mixture: Tensor) -> Tensor:
+            calls.append(self.name)
+            return torch.stack([mixture] * 4, -3)
+
+    rows = {"a": (1, 0, 0, 0), "b": (0, 1, 1, 1), "c": (0, 0, 0, 0)}
+    mixture = noise(2, 10)
+    whole = Blend({name: Named(name) for name in rows}, rows)
+    assert torch.equal(whole(mixture), torch.stack([mixture] * 4))
+    assert calls == ["a", "b"]
+    calls.clear()
+    vocals = only(whole, ["vocals"])
+    assert torch.equal(vocals(mixture), mixture[None])
+    assert calls == ["b"]
+
+
+def test_blend_says_so_when_weights_do_not_sum_to_one(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        Blend({"a": SEPARATORS["demucs"]}, {"a": (1, 1.1, 1, 1)})
+    assert [record.getMessage() for record in caplog.records] == ["blend: the weights for bass sum to 1.1, not to one"]
+
+
+@pytest.mark.parametrize(
+    "weights", [{}, {"b": (1, 1, 1, 1)}, {"a": (1, 1, 1)}, {"a": (1, 1, 1, float("nan"))}], ids=str
+)
+def test_blend_refuses_weights_that_do_not_fit(weights: dict[str, tuple[float, ...]]) -> None:
+    with pytest.raises(ConfigError):
+        Blend({"a": SEPARATORS["demucs"]}, weights)
+
+
+def test_only_refuses_unknown_stems() -> None:
+    for sources in (["guitar"], []):
+        with pytest.raises(ConfigError, match="there are drums"):
+            only(SEPARATORS["demucs"], sources)
+
+
+@every
+def test_streamed_result_does_not_depend_on_the_blocks(separator: Separator) -> None:
+    """The grid of segments is absolute: blocks of 1 s or of 0.01 s give the same bits."""
+    mixture = noise(2, 30000)
+    grid = SegmentGrid(8192, 2048)
+    one = torch.cat(list(stream(mixture.split(44100, -1), separator, grid)), -1)
+    other = torch.cat(list(stream(mixture.split(441, -1), separator, grid)), -1)
+    assert one.shape == (len(separator.sources), 2, 30000)
+    assert torch.equal(one, other)
+
+
+@every
+def test_one_segment_is_the_whole(separator: Separator) -> None:
+    """A track that fits into a segment is separated as it would be whole."""
+    mixture = noise(2, 8000)
+    whole = torch.cat(list(stream([mixture], separator, None)), -1)
+    with torch.inference_mode():
+        assert torch.equal(whole, separator(mixture))
+    assert torch.equal(torch.cat(list(stream([mixture], separator, SegmentGrid(8192, 2048))), -1), whole)
+
+
+def test_segments_see_the_frames_of_the_whole_track() -> None:
+    """Away from its borders, a segment's spectrum is the whole track's: an ideal mask separates alike."""
+
+    class HalfMask(torch.nn.Module):
+        def forward(self, magnitude: Tensor) -> Tensor:
+            shares = torch.linspace(0.1, 0.4, 4).reshape(4, 1, 1, 1)
+            return shares.expand(len(magnitude), 4, *magnitude.shape[1:])
+
+    separator = MaskSeparator(HalfMask())
+    mixture = noise(2, 200_000)
+    grid = segment_grid(1.5, 0.25)
+    assert grid.hop % 1024 == 0
+    streamed = torch.cat(list(stream(mixture.split(5000, -1), separator, grid)), -1)
+    assert (streamed - separator(mixture)).abs().max() < 1e-4
+
+
+def test_streaming_stops_when_asked() -> None:
+    done: list[Tensor] = []
+    blocks = noise(2, 50000).split(1000, -1)
+    stems = stream(blocks, SEPARATORS["demucs"], SegmentGrid(8192, 2048), cancelled=lambda: len(done) >= 2)
+    with pytest.raises(Cancelled):
+        done.extend(stems)
+    assert len(done) == 2
+
+
+@pytest.mark.parametrize(
+    ("segment_s", "overlap"), [(0.5, 0.25), (4000, 0.25), (10, 0.6), (10, -0.1), (float("nan"), 0)]
+)
+def test_grid_refuses_what_is_out_of_range(segment_s: float, overlap: float) -> None:
+    with pytest.raises(ConfigError):
+        segment_grid(segment_s, overlap)
