@@ -1,0 +1,41 @@
+# The two commands that matter:
+#   make example   creates the environment and separates the song in examples/ into separated/
+#   make check     creates the environment with the developers' tools and runs all checks and tests
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: example check lint test slow format clean
+
+example: .venv/user
+	$(BIN)/danna-sep separate examples/caesium-excerpt/mixture.flac --name-template "caesium-excerpt/{stem}.{ext}" --overwrite
+
+check: lint test
+
+lint: .venv/developer
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: .venv/developer
+	$(BIN)/python -m pytest
+
+slow: .venv/developer
+	$(BIN)/python -m pytest -m slow
+
+format: .venv/developer
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf .venv separated work build dist
+
+.venv/user: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(INSTALL) --editable .
+	touch $@
+
+.venv/developer: .venv/user
+	$(INSTALL) --editable ".[av,dev]"
+	touch $@

@@ -1,0 +1,83 @@
+"""Peak memory of `danna-sep separate` against the length of the file.
+
+    python bench/memory.py [--minutes 5 60] [--full-size] [--preset danna]
+
+Separates generated stereo noise with tones, in a process of its own for each length, and prints the most memory that
+it ever held, as the operating system counts it. `--full-size` takes the paper's sizes with random parameters, as the
+preset "original"; else the weights that ship. Needs free disk for the results, about 85 MB a minute.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+
+def write_song(path: Path, minutes: float) -> None:
+    rng = np.random.default_rng(0)
+    with soundfile.SoundFile(path, "w", 44100, 2, subtype="PCM_16") as file:
+        for second in range(round(60 * minutes)):
+            clock = second + np.arange(44100) / 44100
+            tone = 0.2 * np.sin(2 * np.pi * 220 * clock)[:, None]
+            file.write(tone + 0.1 * rng.standard_normal((44100, 2)))
+
+
+def write_full_size(home: Path) -> None:
+    """The paper's networks with random parameters, where the preset "original" looks for them."""
+    import torch
+
+    os.environ["DANNA_SEP_HOME"] = str(home)
+    from danna_sep import weights
+    from danna_sep.models import XUMX, Demucs, UNet
+
+    torch.manual_seed(0)
+    for name, model in (("xumx", XUMX()), ("unet", UNet()), ("demucs", Demucs())):
+        path = weights.user_folder() / f"original-{name}.safetensors"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        notes = {"licence": "none", "origin": "random parameters"}
+        weights.write(path, model=name, config=asdict(model.config), entries=model.state_dict(), metadata=notes)
+        weights.record(f"original-{name}", path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, nargs="+", default=[5, 60])
+    parser.add_argument("--full-size", action="store_true")
+    parser.add_argument("--preset", default="danna")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder) / "home"
+        if arguments.full_size:
+            # In a process of its own, so that what it needs does not count.
+            make = (
+                f"import runpy, pathlib; runpy.run_path({__file__!r})['write_full_size'](pathlib.Path({str(home)!r}))"
+            )
+            subprocess.run([sys.executable, "-c", make], check=True)
+        preset = "original" if arguments.full_size else arguments.preset
+        print("| minutes | peak memory, MB | seconds per second of audio |\n|---|---|---|")
+        for minutes in arguments.minutes:
+            song = Path(folder) / "song.wav"
+            write_song(song, minutes)
+            command = [sys.executable, "-m", "danna_sep", "separate", str(song), "--preset", preset, "--out", folder]
+            start = time.monotonic()
+            process = subprocess.Popen(
+                [*command, "--overwrite", "--quiet"], env={**os.environ, "DANNA_SEP_HOME": str(home)}
+            )
+            _, status, usage = os.wait4(process.pid, 0)
+            spent = time.monotonic() - start
+            if status:
+                raise SystemExit(f"separation of {minutes:g} minutes failed")
+            print(f"| {minutes:g} | {usage.ru_maxrss / 1024:.0f} | {spent / 60 / minutes:.2f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
