@@ -37,8 +37,9 @@ CONFIGS = {
     "unet": UNetConfig(input_power=0.3, growth=8, n_layers=(1, 2, 2, 2, 2, 2), bottleneck_width=128, dropout=0.1),
     "demucs": DemucsConfig(width=16, n_layers=5),
 }
-BATCH = {"xumx": 8, "unet": 4, "demucs": 4}
-EXCERPT_S = {"xumx": 6.0, "unet": 6.0, "demucs": 4.0}
+BATCH = {"xumx": 4, "unet": 2, "demucs": 2}
+EXCERPT_S = 127 * 1024 / SAMPLE_RATE
+"""128 frames: short and few, because what is scarce here is steps, not material for a step."""
 LEARNING_RATE = {"xumx": 1e-3, "unet": 1.5e-3, "demucs": 4e-4}
 KIND_WEIGHTS = {"song": 3.0}
 """How often a kind of clip is drawn, per second of it, against 1 for the rest."""
@@ -199,7 +200,7 @@ def main() -> None:
     bf16 = name != "xumx"
     config = CONFIGS[name]
     model: nn.Module = {"xumx": XUMX, "unet": UNet, "demucs": Demucs}[name](config)
-    n_samples = int(EXCERPT_S[name] * SAMPLE_RATE)
+    n_samples = round(EXCERPT_S * SAMPLE_RATE)
     feeder = Feeder(arguments.pool, BATCH[name], n_samples, arguments.seed)
     if isinstance(model, XUMX):
         fit_statistics(model, feeder)
@@ -236,14 +237,14 @@ def main() -> None:
         optimiser.step()
         n_steps += 1
         n_here += 1
-        decay = min(0.995, n_here / (n_here + 10))
+        decay = min(0.998, n_here / (n_here + 10))
         with torch.no_grad():
             for mean, now in zip(average.state_dict().values(), model.state_dict().values(), strict=True):
                 if mean.is_floating_point():
                     mean.lerp_(now, 1 - decay)
         recent["loss"] += loss.item()
         recent["n"] += 1
-        if n_steps % 25 == 0:
+        if n_steps % 100 == 0:
             print(f"{name} step {n_steps} {spent / 60:.1f} min loss {recent['loss'] / recent['n']:.5f}", flush=True)
             recent.clear()
         if time.monotonic() - saved > 240:
@@ -263,7 +264,7 @@ def save(
 ) -> None:
     """Weights to ship at `--out`, the training's state beside it."""
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    excerpt_s = BATCH[name] * EXCERPT_S[name]
+    excerpt_s = BATCH[name] * EXCERPT_S
     weights.write(
         arguments.out,
         model=name,
@@ -273,7 +274,7 @@ def save(
             "provisional": "true",
             "licence": "MIT",
             "made_by": f"provisional/train.py at {commit.stdout.strip()}, seed {arguments.seed}",
-            "training": f"{n_steps} steps of {excerpt_s:g} s, on two CPU cores",
+            "training": f"{n_steps} steps of {excerpt_s:.1f} s, on two CPU cores",
         },
         dtype=torch.float16,
     )

@@ -72,11 +72,8 @@ def test_wrong_usage(capfd: pytest.CaptureFixture[str], tiny: Path, tmp_path: Pa
         "--name-template ../{stem}": "outside",
     }
     for options, said in wrong.items():
-        outcome = (
-            call(capfd, *options.split(), "--preset", "unet", "--out", out, path)
-            if "--preset" not in options
-            else (call(capfd, *options.split(), "--out", out, path))
-        )
+        preset = () if "--preset" in options else ("--preset", "unet")
+        outcome = call(capfd, *options.split(), *preset, "--out", out, path)
         assert outcome.code == 2, options
         assert said in outcome.err, options
         assert "Traceback" not in outcome.err
@@ -149,6 +146,7 @@ def test_outputs_that_exist(capfd: pytest.CaptureFixture[str], tiny: Path, tmp_p
     assert "--overwrite" in outcome.err
     assert (out / "a" / "bass.wav").read_text() == "precious"
     stems_of(out / "b")
+    assert call(capfd, "--preset", "unet", "--out", out, tmp_path / "missing.wav", first).code == 2
     assert call(capfd, "--preset", "unet", "--out", out, first, second, "--overwrite").code == 0
     stems_of(out / "a")
 

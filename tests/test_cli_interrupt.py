@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -55,7 +56,7 @@ with Interrupt() as interrupt:
     while not interrupt():
         time.sleep(0.01)
     print("asked", flush=True)
-    sum(range(10**12))  # one operation, as the interpreter sees it
+    time.sleep(600)  # goes on after a signal, as a network's operation does
 """
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -66,7 +67,10 @@ with Interrupt() as interrupt:
         time.sleep(1)
         assert process.poll() is None
         process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 130
+        try:
+            assert process.wait(30) == 130
+        finally:
+            process.kill()
 
 
 def test_where_a_signal_raises() -> None:
@@ -74,11 +78,13 @@ def test_where_a_signal_raises() -> None:
     before = signal.getsignal(signal.SIGINT)
     with Interrupt() as interrupt:
         assert not interrupt()
-        with pytest.raises(Cancelled), interrupt.anywhere():
-            signal.raise_signal(signal.SIGINT)
-            pytest.fail("went on")
-        with pytest.raises(Cancelled), interrupt.anywhere():
-            pytest.fail("began")
+        n_begun = n_done = 0
+        for _ in range(2):
+            with suppress(Cancelled), interrupt.anywhere():
+                n_begun += 1
+                signal.raise_signal(signal.SIGINT)
+                n_done += 1
+        assert (n_begun, n_done) == (1, 0)
     with Interrupt() as interrupt:
         signal.raise_signal(signal.SIGTERM)
         assert interrupt()

@@ -26,12 +26,10 @@ def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for model, entries in json.loads((REFERENCE / "state_dicts.json").read_text()).items():
         if model not in CHECKPOINTS:
             continue
-        values = {
-            name: torch.from_numpy(fill(1, f"{model}.{name}", tuple(entry["shape"])))
-            if model == "unet"
-            else torch.zeros(3)
-            for name, entry in entries.items()
-        }
+        values = {}
+        for name, (shape, _) in entries.items():
+            whole = model == "unet"
+            values[name] = torch.from_numpy(fill(1, f"{model}.{name}", tuple(shape))) if whole else torch.zeros(3)
         torch.save(values, folder / CHECKPOINTS[model])
     return folder
 

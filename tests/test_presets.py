@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 
@@ -11,14 +9,8 @@ from danna_sep import SOURCES, load
 from danna_sep.errors import ConfigError
 from danna_sep.presets import PRESETS
 from danna_sep.separators import Blend, WaveformSeparator
-from danna_sep.weights import registry
-from tiny import write_bundle
 
-
-@pytest.fixture(autouse=True)
-def tiny_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_bundle(tmp_path / "bundle")
-    monkeypatch.setattr(registry, "shipped_folder", lambda: tmp_path / "bundle")
+pytestmark = pytest.mark.usefixtures("tiny")
 
 
 @pytest.mark.parametrize("name", [name for name, preset in PRESETS.items() if not preset.is_original])

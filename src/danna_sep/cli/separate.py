@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from danna_sep.cli.failures import OK, complain, exit_code, show_traceback
 from danna_sep.cli.interrupt import Interrupt, Interruptible
 from danna_sep.cli.render import Report
-from danna_sep.errors import Cancelled, ConfigError, DannaSepError, OutputExists
+from danna_sep.errors import Cancelled, ConfigError, DannaSepError, OutputExists, UnreadableAudio
 from danna_sep.types import SAMPLE_RATE, SOURCES
 
 if TYPE_CHECKING:
@@ -76,8 +76,9 @@ class _Session:
 
         request = self.request
         options = _options(request)
+        files = [path for path in request.files if not self.is_folder(path)]
         outputs = audio.output_paths(
-            request.files,
+            files,
             request.out_dir,
             request.template,
             stems=options.outputs,
@@ -85,7 +86,7 @@ class _Session:
             extra={"preset": request.preset},
         )
         _check_weights(request.preset, options)
-        ready = [info for path in request.files if (info := self.probed(path, outputs[path]))]
+        ready = [info for path in files if (info := self.probed(path, outputs[path]))]
         if not ready:
             return
         with self.interrupt.anywhere():
@@ -125,6 +126,13 @@ class _Session:
             else:
                 self.n_done += 1
                 self.report.done(path, result, time.monotonic() - start_s)
+
+    def is_folder(self, path: Path) -> bool:
+        """Whether it is one, which is a failure; found out first, since some, such as `.`, name no track."""
+        found = os.path.isdir(path)  # noqa: PTH112  (Path.is_dir raises for names that are too long)
+        if found:
+            self.fail(path, UnreadableAudio(f"{path}: is a folder; give the audio files in it, as {path / '*.mp3'}"))
+        return found
 
     def probed(self, path: Path, outputs: Mapping[str, Path]) -> AudioInfo | None:
         """The file, if nothing stands against separating it as far as can be seen before."""
