@@ -12,7 +12,9 @@ from jaxtyping import install_import_hook
 os.environ.setdefault("OMP_NUM_THREADS", str(min(2, os.cpu_count() or 1)))
 sys.path.insert(0, str(Path(__file__).parent / "reference"))
 
-SHAPE_CHECKED = [f"danna_sep.{name}" for name in ("signal", "models", "separators", "streaming")]
+SHAPE_CHECKED = [
+    f"danna_sep.{name}" for name in ("signal", "models", "separators", "streaming", "convert", "evaluation")
+]
 _hook = install_import_hook(SHAPE_CHECKED, "shape_check.check")
 
 
@@ -45,11 +47,12 @@ def tiny_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setenv("DANNA_SEP_HOME", str(home))
         torch.manual_seed(1)
         for model, config in configs.items():
-            path = weights.user_folder() / f"provisional-{model}.safetensors"
             network = models.build(model, config)
             notes = {"licence": "MIT", "origin": "random numbers"}
-            weights.write(path, model=model, config=config, entries=network.state_dict(), metadata=notes)
-            weights.record(f"provisional-{model}", path)
+            for name in (f"provisional-{model}", f"original-{model}"):
+                path = weights.user_folder() / f"{name}.safetensors"
+                weights.write(path, model=model, config=config, entries=network.state_dict(), metadata=notes)
+                weights.record(name, path)
     return home
 
 

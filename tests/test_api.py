@@ -18,6 +18,7 @@ from danna_sep.errors import (
     Cancelled,
     ConfigError,
     NonFiniteAudio,
+    OutputCollision,
     OutputExists,
     UnsupportedChannels,
     UnsupportedRate,
@@ -142,6 +143,9 @@ def test_more_channels_need_a_choice() -> None:
         (np.full((2, 100), np.inf, np.float32), 44100, NonFiniteAudio),
         (np.zeros((2, 100), np.float32), 4000, UnsupportedRate),
         (np.zeros((2, 100), np.float32), 400_000, UnsupportedRate),
+        (np.zeros((2, 100), np.float32), 44100.5, UnsupportedRate),
+        (np.full((2, 100), 1e300), 44100, NonFiniteAudio),
+        ([[0.0, 0.0]], 44100, AudioError),
     ],
 )
 def test_mixtures_that_are_refused(mixture: npt.NDArray[np.float32], sample_rate: int, error: type[Exception]) -> None:
@@ -160,7 +164,8 @@ def test_mixtures_that_are_refused(mixture: npt.NDArray[np.float32], sample_rate
         {"two_stems": "piano"},
         {"overlap": 0.7},
         {"segment_s": 0.1},
-        {"device": "abacus"},
+        {"device": "cpu"},
+        {"shifts": 2},
         {"colour": "red"},
         {"channels": "some"},
     ],
@@ -169,6 +174,8 @@ def test_mixtures_that_are_refused(mixture: npt.NDArray[np.float32], sample_rate
 def test_options_that_are_refused(changes: dict[str, object]) -> None:
     with pytest.raises(ConfigError):
         separate(tone(100, 44100), 44100, Shares(), **changes)
+    with pytest.raises(ConfigError):
+        stream(tone(100, 44100), 44100, Shares(), **changes)
 
 
 def test_options_can_be_kept_and_changed() -> None:
@@ -204,6 +211,24 @@ def test_a_file_that_is_there_is_not_replaced_unless_asked(tmp_path: Path) -> No
         separate_file(tmp_path / "song.wav", tmp_path, Shares())
     separate_file(tmp_path / "song.wav", tmp_path, Shares(), stems=["bass"], overwrite=True, bits="24")
     assert (tmp_path / "song" / "bass.wav").read_bytes() != before
+
+
+def test_outputs_of_ones_own_choice(tmp_path: Path) -> None:
+    song = tmp_path / "song.wav"
+    soundfile.write(song, tone(9000, 44100).T, 44100)
+    before = song.read_bytes()
+    outputs = {source: tmp_path / f"{source}.wav" for source in SOURCES}
+    for wrong in ({"drums": song}, {**outputs, "drums": song}, {**outputs, "flute": tmp_path / "flute.wav"}):
+        with pytest.raises((ConfigError, OutputCollision)):
+            separate_file(song, separator=Shares(), outputs=wrong, overwrite=True)
+    assert song.read_bytes() == before
+    assert separate_file(song, separator=Shares(), outputs=outputs).stems == outputs
+    assert all(path.exists() for path in outputs.values())
+
+
+def test_a_device_that_is_not_there() -> None:
+    with pytest.raises(ConfigError, match="abacus"):
+        danna_sep.load("danna", device="abacus")
 
 
 def test_cancelling_leaves_nothing_behind(tmp_path: Path) -> None:

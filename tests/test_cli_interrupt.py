@@ -35,11 +35,9 @@ def test_signal_in_the_middle(number: signal.Signals, code: int, tiny: Path, tmp
                 break
         assert list((tmp_path / "out" / "long").iterdir())  # hidden files, as yet
         process.send_signal(number)
-        sent_s = time.monotonic()
         events = [json.loads(line) for line in process.stdout]
         assert process.stderr.read() == b""
         assert process.wait(60) == code
-    assert time.monotonic() - sent_s < 30
     assert events[-1] == {"event": "end", "n_done": 1, "n_failed": 0, "exit_code": code}
     assert events[-2]["kind"] == "Cancelled"
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["short"]

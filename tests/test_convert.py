@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 import pytest
 import torch
 
 from danna_sep import load, weights
-from danna_sep.convert import from_original, import_checkpoint, original_system, recognise
+from danna_sep.convert import (
+    OriginalDemucs,
+    from_original,
+    import_checkpoint,
+    original_separator,
+    original_system,
+    recognise,
+)
 from danna_sep.errors import ConfigError, MissingWeights, UnknownCheckpoint
-from danna_sep.models import UNet
-from danna_sep.separators import Blend
+from danna_sep.models import Demucs, DemucsConfig, UNet
 from test_agreement import SHAPES, entries
 
 
@@ -41,9 +46,7 @@ def test_a_missing_surplus_or_misshapen_entry_is_named(model: str) -> None:
         from_original({**whole, "extra": torch.empty(1)})
 
 
-def test_a_training_checkpoint_is_imported_and_used(
-    unet_entries: dict[str, torch.Tensor], tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_training_checkpoint_is_imported_and_used(unet_entries: dict[str, torch.Tensor], tmp_path: Path) -> None:
     """File of the original's -> safetensors -> separator, with nothing changed on the way."""
     torch.save({"model": unet_entries, "epoch": 3}, tmp_path / "unet_attention.pth")
     entry = import_checkpoint(tmp_path / "unet_attention.pth")
@@ -62,30 +65,35 @@ def test_importing_something_else_writes_nothing(tmp_path: Path) -> None:
     torch.save({"conv.weight": torch.zeros(3)}, tmp_path / "other.pth")
     with pytest.raises(UnknownCheckpoint, match=r"other\.pth"):
         import_checkpoint(tmp_path / "other.pth")
-    assert weights.entries() == [entry for entry in weights.entries() if entry.name.startswith("provisional")]
+    assert not weights.user_folder().exists()
 
 
-def test_the_fast_mode_and_what_is_refused(
-    unet_entries: dict[str, torch.Tensor], caplog: pytest.LogCaptureFixture
-) -> None:
+def test_what_the_original_system_refuses(unet_entries: dict[str, torch.Tensor]) -> None:
     with pytest.raises(ConfigError):
         original_system({"unet": unet_entries})
     with pytest.raises(UnknownCheckpoint, match="those of unet"):
         original_system({"unet": unet_entries, "demucs": unet_entries})
-    with caplog.at_level(logging.WARNING):
-        Blend({"unet": _Zero(), "demucs": _Zero()}, {"unet": (0.4, 0.27, 0.5, 0.6), "demucs": (0.6, 0.73, 0.5, 0.4)})
-    assert not caplog.records
+    with pytest.raises(ConfigError, match="shifts"):
+        original_separator(from_original(unet_entries), shifts=0)
+
+
+def test_the_fast_mode() -> None:
+    """Two models, with weights of their own that sum to one."""
+    system = original_system({"unet": entries("unet"), "demucs": entries("demucs")})
+    assert system.weights == {"unet": (0.4, 0.27, 0.5, 0.6), "demucs": (0.6, 0.73, 0.5, 0.4)}
+    assert list(system.separators) == ["unet", "demucs"]
+
+
+def test_the_originals_demucs_is_clamped_and_cut_off() -> None:
+    """Quirks: +-0.99, and zeros where the network's output does not reach."""
+    model = Demucs(DemucsConfig(width=2, n_layers=3)).requires_grad_(False)
+    mixture = 100 * torch.randn(2, 30001, generator=torch.Generator().manual_seed(0))
+    stems = OriginalDemucs(model)(mixture)
+    assert stems.shape == (4, 2, 30001)
+    assert stems.abs().max() == pytest.approx(0.99)
 
 
 def test_shorter_than_a_block_of_the_unet(unet_entries: dict[str, torch.Tensor]) -> None:
     model = from_original(unet_entries)
     assert isinstance(model, UNet)
     assert model(torch.rand(1, 2, 2049, 3)).shape == (1, 4, 2, 2049, 3)
-
-
-class _Zero:
-    sources = ("drums", "bass", "other", "vocals")
-    sample_rate = 44100
-
-    def __call__(self, mixture: torch.Tensor) -> torch.Tensor:
-        return torch.zeros(4, *mixture.shape)

@@ -544,7 +544,7 @@ def released(server: Server, third: str = "/file") -> dict[str, Released]:
 
 
 def fetch_all(server: Server, folder: Path, third: str = "/file", **options: Any) -> dict[str, Path]:
-    return fetch_original(folder, base_urls=released(server, third), backoff_s=0.01, retries=1, **options)
+    return fetch_original(folder, released=released(server, third), backoff_s=0.01, retries=1, **options)
 
 
 def test_the_table_of_originals() -> None:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import pytest
 import torch
 
-from danna_sep import SOURCES, load
+from danna_sep import SOURCES, load, separate
+from danna_sep.convert import OriginalDemucs
 from danna_sep.errors import ConfigError
 from danna_sep.presets import PRESETS
-from danna_sep.separators import Blend, WaveformSeparator
+from danna_sep.separators import Blend, MaskSeparator, WaveformSeparator
 
 pytestmark = pytest.mark.usefixtures("tiny")
 
 
-@pytest.mark.parametrize("name", [name for name, preset in PRESETS.items() if not preset.is_original])
+@pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_separates(name: str) -> None:
     separator = load(name)
     stems = separator(torch.randn(2, 5000))
@@ -29,11 +30,25 @@ def test_blend_weights_sum_to_one(preset: object) -> None:
 
 
 def test_models_without_weight_are_not_loaded() -> None:
-    needed = [name for name, row in PRESETS["danna"].blend.items() if row[SOURCES.index("other")]]
-    separator = load("danna", stems=["other"])
+    """X-UMX adds nothing to the original's other."""
+    separator = load("original", stems=["other"])
     assert isinstance(separator, Blend)
-    assert sorted(separator.separators) == sorted(needed)
+    assert sorted(separator.separators) == ["demucs", "unet"]
     assert separator(torch.randn(2, 4000)).shape == (1, 2, 4000)
+
+
+def test_the_original_hears_whole_tracks_when_asked() -> None:
+    separator = load("original", whole=True)
+    assert isinstance(separator, Blend)
+    assert separator.hears_whole_tracks
+    demucs, unet = separator.separators["demucs"], separator.separators["unet"]
+    assert isinstance(demucs, OriginalDemucs)
+    assert isinstance(unet, MaskSeparator)
+    assert (unet.block_frames, unet.precision) == (2584, torch.float64)
+    mixture = torch.randn(2, 30000).numpy()
+    assert separate(mixture, 44100, separator, whole=True)["bass"].shape == (2, 30000)
+    with pytest.raises(ConfigError, match="whole=True"):
+        separate(mixture, 44100, separator)
 
 
 def test_shifts_reach_the_waveform_model() -> None:

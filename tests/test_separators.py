@@ -155,7 +155,7 @@ def test_one_segment_is_the_whole(separator: Separator) -> None:
     """A track that fits into a segment is separated as it would be whole."""
     mixture = noise(2, 8000)
     whole = torch.cat(list(stream([mixture], separator, None)), -1)
-    with torch.inference_mode():
+    with torch.no_grad():
         assert torch.equal(whole, separator(mixture))
     assert torch.equal(torch.cat(list(stream([mixture], separator, SegmentGrid(8192, 2048))), -1), whole)
 
@@ -191,3 +191,29 @@ def test_streaming_stops_when_asked() -> None:
 def test_grid_refuses_what_is_out_of_range(segment_s: float, overlap: float) -> None:
     with pytest.raises(ConfigError):
         segment_grid(segment_s, overlap)
+
+
+def test_blocks_of_the_network_do_not_overlap() -> None:
+    """The original's U-Net hears 2584 frames at a time; its masks are put side by side."""
+
+    class Ramp(torch.nn.Module):
+        def forward(self, magnitude: Tensor) -> Tensor:
+            frame = torch.arange(magnitude.shape[-1]) / 100
+            return frame.expand(len(magnitude), 4, *magnitude.shape[1:])
+
+    separator = MaskSeparator(Ramp(), block_frames=7)
+    mask = separator._mask(torch.ones(1, 2, 2049, 17))
+    assert torch.equal(mask[0, 0, 0, 0], torch.tensor([*range(7), *range(7), *range(3)]) / 100)
+    assert separator.hears_whole_tracks
+    assert not SEPARATORS["unet"].hears_whole_tracks
+
+
+def test_the_consumers_gradients_are_left_alone() -> None:
+    """Between two blocks the caller's code runs: it must not find gradients switched off, nor frozen tensors."""
+    for stems in stream(noise(2, 20000).split(5000, -1), SEPARATORS["demucs"], SegmentGrid(8192, 2048)):
+        assert torch.is_grad_enabled()
+        assert not torch.is_inference_mode_enabled()
+        stems.mul_(2)
+        weight = torch.ones(1, requires_grad=True)
+        (weight * stems).sum().backward()
+        assert weight.grad is not None

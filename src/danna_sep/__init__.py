@@ -9,7 +9,8 @@ from danna_sep import errors
 from danna_sep.types import SAMPLE_RATE, SOURCES
 
 if TYPE_CHECKING:
-    from danna_sep.api import Options, load, separate, separate_file, stream
+    from danna_sep.api import load, separate, separate_file, stream
+    from danna_sep.options import Options
     from danna_sep.separators import Blend, Separator
 
 __version__ = _version("danna-sep")

@@ -13,8 +13,7 @@ brought back to the input's rate and channels, and given away.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -23,8 +22,9 @@ import numpy as np
 import numpy.typing as npt
 
 from danna_sep import audio, presets
-from danna_sep.errors import AudioError, Cancelled, ConfigError, NonFiniteAudio, UnsupportedRate
-from danna_sep.types import SAMPLE_RATE, SOURCES
+from danna_sep.errors import AudioError, ConfigError, NonFiniteAudio, OutputCollision, UnsupportedRate
+from danna_sep.options import DEFAULTS, Options
+from danna_sep.pipeline import stems_of_blocks
 
 if TYPE_CHECKING:
     import torch
@@ -34,46 +34,8 @@ if TYPE_CHECKING:
 Block = npt.NDArray[np.float32]
 ArrayT = TypeVar("ArrayT", npt.NDArray[Any], "torch.Tensor")
 
-ACCOMPANIMENT = "accompaniment"
-"""Name of what is left when one stem is taken out of the mixture."""
-
 _BLOCK_S = 1.0
 """Audio that is read at once."""
-
-
-@dataclass(frozen=True)
-class Options:
-    """How to separate.
-
-    Attributes:
-        stems: Stems wanted, out of drums, bass, other, vocals.
-        two_stems: One stem, and the mixture without it as "accompaniment", instead of `stems`.
-        shifts: Runs of the waveform model, averaged: slower, slightly better.
-        segment_s: Seconds that the models hear at once; None for the default.
-        overlap: Share of a segment, 0 to 0.5, that it has in common with the next.
-        whole: The whole track at once, in memory, instead of segments.
-        channels: What to do with more than two: "error", "pairs", "front" or "downmix".
-        device: "auto", "cpu", "cuda" or "mps".
-    """
-
-    stems: Sequence[str] = SOURCES
-    two_stems: str | None = None
-    shifts: int = 1
-    segment_s: float | None = None
-    overlap: float = 0.25
-    whole: bool = False
-    channels: str = "error"
-    device: str = "auto"
-
-    @property
-    def computed(self) -> tuple[str, ...]:
-        """Stems that a separator must give."""
-        return (self.two_stems,) if self.two_stems else tuple(self.stems)
-
-    @property
-    def outputs(self) -> tuple[str, ...]:
-        """Names of the results."""
-        return (self.two_stems, ACCOMPANIMENT) if self.two_stems else tuple(self.stems)
 
 
 @dataclass(frozen=True)
@@ -93,7 +55,7 @@ class FileResult:
     warnings: Sequence[str] = field(default_factory=tuple)
 
 
-def load(preset: str = "danna", options: Options = Options(), **changes: Any) -> Separator:
+def load(preset: str = "danna", options: Options = DEFAULTS, **changes: Any) -> Separator:
     """The separator that a preset names, for `separate`, `stream` and `separate_file`.
 
     Args:
@@ -105,7 +67,7 @@ def load(preset: str = "danna", options: Options = Options(), **changes: Any) ->
         ConfigError: No such preset, stem or device.
         WeightsError: Weights that are missing or damaged.
     """
-    options = _changed(options, changes)
+    options = options.changed(changes)
     return presets.load(
         preset,
         sources=options.computed,
@@ -119,7 +81,7 @@ def separate(
     mixture: ArrayT,
     sample_rate: int,
     separator: Separator | str = "danna",
-    options: Options = Options(),
+    options: Options = DEFAULTS,
     *,
     progress: Callable[[float], object] | None = None,
     cancelled: Callable[[], bool] = lambda: False,
@@ -131,7 +93,7 @@ def separate(
         mixture: NumPy array or tensor (channel, time); floating point, full scale 1.0, left untouched.
         sample_rate: Its rate, 8000 to 192000 Hz.
         separator: A preset's name, or what `load` gave.
-        options: How.
+        options: How; `shifts` and `device` count when a separator is loaded, not for one that is ready.
         progress: Called with the share that is done, 0 to 1.
         cancelled: Asked before every segment.
         changes: Fields of Options to set otherwise.
@@ -145,9 +107,10 @@ def separate(
         ConfigError: Options out of range.
         Cancelled: When `cancelled` said so.
     """
+    blocks = stream(mixture, sample_rate, separator, options, cancelled=cancelled, **changes)
     parts: dict[str, list[ArrayT]] = {}
     n_done, n_frames = 0, mixture.shape[-1]
-    for block in stream(mixture, sample_rate, separator, options, cancelled=cancelled, **changes):
+    for block in blocks:
         for stem, samples in block.items():
             parts.setdefault(stem, []).append(samples)
         n_done += next(iter(block.values())).shape[-1]
@@ -160,24 +123,22 @@ def stream(
     mixture: ArrayT,
     sample_rate: int,
     separator: Separator | str = "danna",
-    options: Options = Options(),
+    options: Options = DEFAULTS,
     *,
     cancelled: Callable[[], bool] = lambda: False,
     **changes: Any,
 ) -> Iterator[dict[str, ArrayT]]:
     """As `separate`, block by block as segments are done; blocks of one stem follow each other without gap.
 
-    See `separate` for arguments and errors, which are raised at the call, not at the first block.
+    See `separate` for arguments and errors; those of the mixture and the options are raised at the call.
     """
-    options = _changed(options, changes)
     samples, restore = _as_float32(mixture)
     _check_samples(samples, sample_rate)
-    plan = audio.channel_plan(samples.shape[0], options.channels, "the mixture")
-    if isinstance(separator, str):
-        separator = load(separator, options)
+    plan = audio.channel_plan(samples.shape[0], options.changed(changes).channels, "the mixture")
+    separator, options = _prepared(separator, options, changes)
     n_block = round(_BLOCK_S * sample_rate)
     blocks = (samples[:, start : start + n_block] for start in range(0, samples.shape[1], n_block))
-    stems = stream_blocks(blocks, sample_rate, plan, separator, options, cancelled=cancelled)
+    stems = stems_of_blocks(blocks, sample_rate, plan, separator, options, cancelled=cancelled)
     return ({stem: restore(block) for stem, block in item.items()} for item in stems)
 
 
@@ -185,7 +146,7 @@ def separate_file(
     path: Path | str,
     out_dir: Path | str = "separated",
     separator: Separator | str = "danna",
-    options: Options = Options(),
+    options: Options = DEFAULTS,
     *,
     outputs: Mapping[str, Path] | None = None,
     format: str = "wav",
@@ -220,8 +181,8 @@ def separate_file(
         ConfigError: Options out of range, or a format that cannot hold the result.
         Cancelled: When `cancelled` said so.
     """
-    options = _changed(options, changes)
     path = Path(path)
+    wanted = options.changed(changes)
     warnings: list[str] = []
 
     def note(message: str) -> None:
@@ -230,11 +191,11 @@ def separate_file(
             warn(message)
 
     if outputs is None:
-        named = audio.output_paths([path], Path(out_dir), stems=options.outputs, extension=format)
-        outputs = named[path]
+        outputs = audio.output_paths([path], Path(out_dir), stems=wanted.outputs, extension=format)[path]
+    _check_outputs(outputs, wanted, path)
     with audio.AudioReader(path, repair=repair, warn=note) as reader:
         info = reader.info
-        plan = audio.channel_plan(info.n_channels, options.channels, path)
+        plan = audio.channel_plan(info.n_channels, wanted.channels, path)
         if bits == "auto":
             bits = audio.resolve_bits(info, format)
         writer = audio.StemWriter(
@@ -247,60 +208,17 @@ def separate_file(
             overwrite=overwrite,
             warn=note,
         )
-        if isinstance(separator, str):
-            separator = load(separator, options)
+        separator, options = _prepared(separator, options, changes)
         with writer:
             blocks = reader.blocks(round(_BLOCK_S * info.sample_rate))
             n_done = 0
-            for stems in stream_blocks(blocks, info.sample_rate, plan, separator, options, cancelled=cancelled):
+            for stems in stems_of_blocks(blocks, info.sample_rate, plan, separator, options, cancelled=cancelled):
                 writer.write(stems)
                 n_done += next(iter(stems.values())).shape[1]
                 if progress:
                     progress(n_done / info.sample_rate, info.duration_s)
             report = writer.commit()
     return FileResult(outputs, report.n_frames, report.gain, tuple(warnings))
-
-
-def stream_blocks(
-    blocks: Iterable[Block],
-    sample_rate: int,
-    plan: audio.ChannelPlan,
-    separator: Separator,
-    options: Options = Options(),
-    *,
-    cancelled: Callable[[], bool] = lambda: False,
-) -> Iterator[dict[str, Block]]:
-    """Blocks of an input (channel, time) to blocks of its stems, at the input's rate and the plan's channels.
-
-    Nothing holds more than a segment and what the resampling filters need. The blocks of all stems that are given
-    together are equally long, and all together as long as the input.
-    """
-    from danna_sep.separators import only
-    from danna_sep.streaming import DEFAULT_SEGMENT_S, segment_grid
-    from danna_sep.streaming import stream as stream_mixture
-
-    presets.check_sources(options.computed)
-    segment_s = DEFAULT_SEGMENT_S if options.segment_s is None else options.segment_s
-    grid = segment_grid(segment_s, options.overlap)
-    separator = only(separator, options.computed)
-    device = resolve_device(options.device)
-    kept = _Mixture(plan, options.two_stems is not None)
-    inward = _Inward(plan, sample_rate)
-    outward = _Outward(plan, sample_rate, len(options.computed))
-
-    def mixtures() -> Iterator[torch.Tensor]:
-        for block in blocks:
-            if cancelled():  # `whole` hears nothing before it has read all
-                raise Cancelled("cancelled")
-            kept.push(block)
-            yield from inward.push(block)
-        yield from inward.finish()
-
-    for stems in stream_mixture(
-        mixtures(), separator, None if options.whole else grid, device=device, cancelled=cancelled
-    ):
-        yield from _named(outward.push(stems.numpy()), options, kept)
-    yield from _named(outward.finish(kept.n_frames), options, kept)
 
 
 def resolve_device(device: str) -> str:
@@ -323,88 +241,14 @@ def resolve_device(device: str) -> str:
     return device
 
 
-class _Inward:
-    """Input blocks -> stereo groups (group, channel, time) at the models' rate."""
-
-    def __init__(self, plan: audio.ChannelPlan, sample_rate: int) -> None:
-        self.plan = plan
-        self.resampler = audio.StreamResampler(sample_rate, SAMPLE_RATE, 2 * plan.n_groups)
-
-    def push(self, block: Block) -> Iterator[torch.Tensor]:
-        groups = self.plan.split(block)
-        return self._tensors(self.resampler.push(groups.reshape(-1, block.shape[1])))
-
-    def finish(self) -> Iterator[torch.Tensor]:
-        return self._tensors(self.resampler.finish())
-
-    def _tensors(self, rows: Block) -> Iterator[torch.Tensor]:
-        import torch
-
-        if rows.shape[1]:
-            # A copy: the rows may be the caller's own samples.
-            yield torch.from_numpy(rows.reshape(self.plan.n_groups, 2, -1).copy())
-
-
-class _Outward:
-    """Stems (group, source, channel, time) at the models' rate -> (source, channel, time) at the input's."""
-
-    def __init__(self, plan: audio.ChannelPlan, sample_rate: int, n_stems: int) -> None:
-        self.plan, self.n_stems = plan, n_stems
-        self.resampler = audio.StreamResampler(SAMPLE_RATE, sample_rate, n_stems * plan.n_out)
-
-    def push(self, stems: Block) -> Block:
-        joined = np.stack([self.plan.join(stems[:, index]) for index in range(self.n_stems)])
-        rows = np.ascontiguousarray(joined.reshape(-1, joined.shape[-1]))
-        return self._stems(self.resampler.push(rows))
-
-    def finish(self, n_frames: int) -> Block:
-        return self._stems(self.resampler.finish(n_frames))
-
-    def _stems(self, rows: Block) -> Block:
-        return rows.reshape(self.n_stems, self.plan.n_out, -1)
-
-
-class _Mixture:
-    """What has been read and not yet given, for the accompaniment; and how much was read."""
-
-    def __init__(self, plan: audio.ChannelPlan, keep: bool) -> None:
-        self.plan, self.keep = plan, keep
-        self.blocks: deque[Block] = deque()
-        self.n_frames = 0
-
-    def push(self, block: Block) -> None:
-        self.n_frames += block.shape[1]
-        if self.keep:
-            self.blocks.append(self.plan.join(self.plan.split(block)))
-
-    def pop(self, n_frames: int) -> Block:
-        taken: list[Block] = []
-        while n_frames:
-            block = self.blocks.popleft()
-            if block.shape[1] > n_frames:
-                self.blocks.appendleft(block[:, n_frames:])
-                block = block[:, :n_frames]
-            taken.append(block)
-            n_frames -= block.shape[1]
-        return np.concatenate(taken, 1)
-
-
-def _named(stems: Block, options: Options, mixture: _Mixture) -> Iterator[dict[str, Block]]:
-    if not stems.shape[-1]:
-        return
-    named = dict(zip(options.computed, stems, strict=True))
-    if options.two_stems:
-        named[ACCOMPANIMENT] = mixture.pop(stems.shape[-1]) - named[options.two_stems]
-    yield named
-
-
-def _changed(options: Options, changes: Mapping[str, Any]) -> Options:
-    known = Options.__dataclass_fields__
-    for name in changes:
-        if name not in known:
-            raise ConfigError(f"no option {name!r}; there are {', '.join(known)}")
-    values = {name: getattr(options, name) for name in known}
-    return Options(**{**values, **changes})
+def _prepared(separator: Separator | str, options: Options, changes: Mapping[str, Any]) -> tuple[Separator, Options]:
+    options = options.changed(changes)
+    if isinstance(separator, str):
+        return load(separator, options), options
+    for name in ("shifts", "device"):
+        if name in changes:
+            raise ConfigError(f"{name} is settled when a separator is loaded: load(..., {name}={changes[name]!r})")
+    return separator, options
 
 
 def _as_float32(mixture: ArrayT) -> tuple[Block, Callable[[Block], ArrayT]]:
@@ -413,7 +257,9 @@ def _as_float32(mixture: ArrayT) -> tuple[Block, Callable[[Block], ArrayT]]:
         array, dtype = mixture, mixture.dtype
         if array.dtype.kind != "f":
             raise AudioError(f"the mixture must be floating point with full scale 1.0, not {dtype}")
-        return np.asarray(array, np.float32), lambda block: block.astype(dtype, copy=False)
+        with np.errstate(over="ignore"):  # what is too large for float32 becomes infinite, and is refused
+            samples = np.asarray(array, np.float32)
+        return samples, lambda block: block.astype(dtype, copy=False)
     import torch
 
     if not isinstance(mixture, torch.Tensor):
@@ -424,6 +270,14 @@ def _as_float32(mixture: ArrayT) -> tuple[Block, Callable[[Block], ArrayT]]:
     return tensor.detach().cpu().float().numpy(), lambda block: torch.from_numpy(block).to(tensor)
 
 
+def _check_outputs(outputs: Mapping[str, Path], options: Options, path: Path) -> None:
+    if set(outputs) != set(options.outputs):
+        raise ConfigError(f"{path}: outputs are needed for {', '.join(options.outputs)}, not {', '.join(outputs)}")
+    for output in outputs.values():
+        if output.exists() and path.exists() and output.samefile(path):
+            raise OutputCollision(f"{path}: would be written over; choose another output")
+
+
 def _check_samples(samples: Block, sample_rate: int) -> None:
     if samples.ndim != 2:
         raise AudioError(f"the mixture must have axes (channel, time), not {samples.ndim} of them")
@@ -431,9 +285,10 @@ def _check_samples(samples: Block, sample_rate: int) -> None:
         raise AudioError("the mixture has no samples")
     if samples.shape[0] > max(32, samples.shape[1]):
         raise AudioError(f"the mixture must have axes (channel, time); {samples.shape} looks transposed")
-    if not audio.MIN_RATE_HZ <= sample_rate <= audio.MAX_RATE_HZ:
+    if sample_rate != int(sample_rate) or not audio.MIN_RATE_HZ <= sample_rate <= audio.MAX_RATE_HZ:
         raise UnsupportedRate(
-            f"the mixture's rate must be from {audio.MIN_RATE_HZ} to {audio.MAX_RATE_HZ} Hz, not {sample_rate}"
+            f"the mixture's rate must be a whole number of Hz from {audio.MIN_RATE_HZ} to {audio.MAX_RATE_HZ}, "
+            f"not {sample_rate}"
         )
     if not np.isfinite(samples).all():
         raise NonFiniteAudio("the mixture has NaN or infinite samples")

@@ -151,6 +151,13 @@ class OriginalDemucs:
     sources: tuple[str, ...] = SOURCES
     sample_rate: int = SAMPLE_RATE
 
+    hears_whole_tracks = True
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return next(self.model.parameters()).device
+
     def __call__(self, mixture: Mixture) -> Stems:
         """See `Separator`."""
         items = mixture.reshape(-1, *mixture.shape[-2:])
@@ -173,7 +180,12 @@ def original_separator(model: Model, shifts: int = 1) -> Separator:
     Args:
         model: As `from_original` gives it.
         shifts: Runs of Demucs; no matter for the others.
+
+    Raises:
+        ConfigError: Less than one run.
     """
+    if shifts < 1:
+        raise ConfigError(f"shifts must be at least 1, not {shifts}")
     if isinstance(model, Demucs):
         return OriginalDemucs(model, shifts)
     block_frames = 2584 if isinstance(model, UNet) else None

@@ -16,12 +16,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+from danna_sep.types import SAMPLE_RATE, SOURCES
+
 OK: Final = "ok"
 NOTE: Final = "note"
 """Something to know; what is needed works."""
 BROKEN: Final = "broken"
 
-_RATE_HZ = 44100
 _N_FRAMES = 11025
 _LEAST_FREE_BYTES = 1e9
 _OURS = ("wav", "flac", "mp3", "ogg")
@@ -85,7 +86,7 @@ def codec(name: str, folder: Path) -> Iterator[Check]:
     from danna_sep.audio import AudioReader
     from danna_sep.errors import MissingExtra
 
-    label, rate_hz = f"codec {name}", _BY_SNDFILE.get(name, ("", "", _RATE_HZ))[2]
+    label, rate_hz = f"codec {name}", _BY_SNDFILE.get(name, ("", "", SAMPLE_RATE))[2]
     path = folder / f"tone.{name}"
     tone = 0.5 * np.sin(2 * np.pi * 441 / rate_hz * np.arange(_N_FRAMES, dtype=np.float32))
     tone = np.stack([tone, 0.5 * tone]).astype(np.float32)
@@ -190,13 +191,12 @@ def _self_test() -> Iterator[Check]:
     import numpy as np
 
     from danna_sep import api
-    from danna_sep.types import SOURCES
 
-    time_s = np.arange(_RATE_HZ) / _RATE_HZ
-    noise = np.random.default_rng(0).standard_normal((2, _RATE_HZ)) * np.exp(-8 * (time_s % 0.25))
+    time_s = np.arange(SAMPLE_RATE) / SAMPLE_RATE
+    noise = np.random.default_rng(0).standard_normal((2, SAMPLE_RATE)) * np.exp(-8 * (time_s % 0.25))
     mixture = (0.2 * np.sin(2 * np.pi * 110 * time_s) + 0.05 * noise).astype(np.float32)
     start_s = time.monotonic()
-    stems = api.separate(mixture, _RATE_HZ)
+    stems = api.separate(mixture, SAMPLE_RATE)
     elapsed_s = time.monotonic() - start_s
     problem = ""
     if tuple(stems) != SOURCES:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from danna_sep import weights
 from danna_sep.errors import ConfigError
 from danna_sep.types import SOURCES
 from danna_sep.weights.originals import ORIGINAL_BLEND, ORIGINAL_FAST_BLEND
@@ -88,19 +90,14 @@ def load(
     """
     import torch
 
-    from danna_sep import weights
     from danna_sep.convert import check_entries, original_separator
     from danna_sep.models import build
     from danna_sep.separators import Blend, MaskSeparator, WaveformSeparator, only
 
     chosen = find(preset)
-    check_sources(sources)
     if shifts < 1:
         raise ConfigError(f"shifts must be at least 1, not {shifts}")
-    wanted = [SOURCES.index(source) for source in sources]
-    needed = [name for name, row in chosen.blend.items() if any(row[place] for place in wanted)]
-    # All weights are looked up before the first is read: what is missing is said at once.
-    paths = {name: weights.find(chosen.weights[name]) for name in needed}
+    paths = find_weights(preset, sources)
     separators: dict[str, Separator] = {}
     for name, path in paths.items():
         file = weights.read(path)
@@ -115,7 +112,7 @@ def load(
             separators[name] = WaveformSeparator(model, shifts)
         else:
             separators[name] = MaskSeparator(model)
-    return only(Blend(separators, {name: chosen.blend[name] for name in needed}), sources)
+    return only(Blend(separators, {name: chosen.blend[name] for name in separators}), sources)
 
 
 def find(preset: str) -> Preset:
@@ -127,6 +124,20 @@ def find(preset: str) -> Preset:
     if preset not in PRESETS:
         raise ConfigError(f"no preset {preset!r}; there are {', '.join(PRESETS)}")
     return PRESETS[preset]
+
+
+def find_weights(preset: str, sources: Sequence[str] = SOURCES) -> dict[str, Path]:
+    """File of each model that a preset needs for some stems; without torch, so that what is missing is said at once.
+
+    Raises:
+        ConfigError: No such preset or stem.
+        WeightsError: Weights that are missing or damaged.
+    """
+    chosen = find(preset)
+    check_sources(sources)
+    places = [SOURCES.index(source) for source in sources]
+    needed = [name for name, row in chosen.blend.items() if any(row[place] for place in places)]
+    return {name: weights.find(chosen.weights[name]) for name in needed}
 
 
 def check_sources(sources: Sequence[str]) -> None:

@@ -29,6 +29,8 @@ logger = logging.getLogger(__name__)
 class Separator(Protocol):
     """Mixture to stems.
 
+    One may also have a `device`, to which mixtures are then brought, and say that it `hears_whole_tracks`.
+
     Laws: the stems are as long as the mixture, for any length >= 1; the mixture is left untouched; items of
     a batch do not influence each other; silence gives silence; the same mixture gives the same stems.
     """
@@ -71,6 +73,16 @@ class MaskSeparator:
     padding: int = 1024
     sample_rate: int = SAMPLE_RATE
 
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return _device_of(self.model)
+
+    @property
+    def hears_whole_tracks(self) -> bool:
+        """Blocks are counted from the start of a track."""
+        return self.block_frames is not None
+
     def __call__(self, mixture: Mixture) -> Stems:
         """See `Separator`."""
         items = mixture.reshape(-1, *mixture.shape[-2:])
@@ -108,6 +120,11 @@ class WaveformSeparator:
     max_shift: int = SAMPLE_RATE // 2
     sources: tuple[str, ...] = SOURCES
     sample_rate: int = SAMPLE_RATE
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return _device_of(self.model)
 
     def __call__(self, mixture: Mixture) -> Stems:
         """See `Separator`."""
@@ -155,6 +172,16 @@ class Blend:
             if abs(total - 1) > 1e-3:
                 logger.warning("blend: the weights for %s sum to %.3g, not to one", source, total)
 
+    @property
+    def device(self) -> torch.device | str:
+        """Where the first separator's parameters are; all must be in one place."""
+        return getattr(next(iter(self.separators.values())), "device", "cpu")
+
+    @property
+    def hears_whole_tracks(self) -> bool:
+        """Whether any of the separators does."""
+        return any(getattr(separator, "hears_whole_tracks", False) for separator in self.separators.values())
+
     def __call__(self, mixture: Mixture) -> Stems:
         """See `Separator`."""
         active = [name for name, row in self.weights.items() if any(row)]
@@ -191,6 +218,14 @@ class _Selection:
     def sample_rate(self) -> int:
         return self.separator.sample_rate
 
+    @property
+    def device(self) -> torch.device | str:
+        return getattr(self.separator, "device", "cpu")
+
+    @property
+    def hears_whole_tracks(self) -> bool:
+        return getattr(self.separator, "hears_whole_tracks", False)
+
     def __call__(self, mixture: Mixture) -> Stems:
         return _pick(self.separator(mixture), self.separator.sources, self.sources)
 
@@ -219,6 +254,10 @@ def _pick(
 ) -> Float[Tensor, "*batch _source channel time"]:
     places = torch.tensor([available.index(source) for source in wanted], device=stems.device)
     return stems.index_select(-3, places)
+
+
+def _device_of(model: nn.Module) -> torch.device:
+    return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
 
 
 def _check_blend(

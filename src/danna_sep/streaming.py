@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 import torch
 
 from danna_sep.errors import Cancelled, ConfigError
+from danna_sep.options import DEFAULT_OVERLAP
 from danna_sep.separators import Separator
 from danna_sep.shapes import Mixture, Stems
 from danna_sep.signal.overlap_add import SegmentGrid, cut, join
@@ -18,7 +19,6 @@ from danna_sep.types import SAMPLE_RATE
 
 DEFAULT_SEGMENT_S = 512 * 1024 / SAMPLE_RATE
 """512 frames of the spectrogram models."""
-DEFAULT_OVERLAP = 0.25
 
 _GRID_STEP = 1024
 """Segments begin at whole frames of the spectrogram models, which then see the frames of the whole track."""
@@ -43,28 +43,33 @@ def stream(
     separator: Separator,
     grid: SegmentGrid | None,
     *,
-    device: torch.device | str = "cpu",
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Iterator[Stems]:
     """Stems of a mixture, block by block as they are settled; together as long as the mixture.
 
     Args:
         blocks: The mixture, float32, in blocks of any length.
-        separator: Hears one segment at a time.
+        separator: Hears one segment at a time, on its own device if it has a `device`; stems come back to the CPU.
         grid: How segments lie; None for the whole mixture as one segment, in memory.
-        device: Where the separator's parameters are; stems come back to the CPU.
         cancelled: Asked before every segment.
 
     Raises:
         Cancelled: When `cancelled` said so.
     """
+    device = getattr(separator, "device", "cpu")
 
     def separated() -> Iterator[tuple[Stems, bool]]:
-        segments = cut(blocks, grid) if grid else [(torch.cat(list(blocks), -1), True)]
-        for segment, is_last in segments:
+        for segment, is_last in cut(blocks, grid) if grid else _whole(blocks):
             if cancelled():
                 raise Cancelled("cancelled")
-            with torch.inference_mode():
-                yield separator(segment.to(device)).cpu(), is_last
+            with torch.no_grad():
+                stems = separator(segment.to(device)).cpu()
+            yield stems, is_last
 
     return join(separated(), grid or SegmentGrid(1, 0))
+
+
+def _whole(blocks: Iterable[Mixture]) -> Iterator[tuple[Mixture, bool]]:
+    held = list(blocks)
+    if held:
+        yield torch.cat(held, -1), True

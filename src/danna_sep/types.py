@@ -9,6 +9,3 @@ SOURCES: Final = ("drums", "bass", "other", "vocals")
 
 SAMPLE_RATE: Final = 44100
 """Rate at which every model works, Hz."""
-
-N_CHANNELS: Final = 2
-"""Channels that every model hears and gives: left, right."""

@@ -32,6 +32,9 @@ _OTHER_FORMATS: Final = (b"fLaC", b"OggS", b"RIFF", b"RF64", b"FORM", b"caff")
 _SUFFIXES: Final = (".mp3", ".mp2", ".mp1", ".mpga")
 
 
+_FORGET_BYTES = 1 << 22
+
+
 @dataclass
 class _Kind:
     """What all frames of a file have in common, and from it the size of each."""
@@ -135,6 +138,7 @@ def _scan(data: mmap.mmap) -> _Scan | None:
     assert kind is not None
     scan = _Scan(kind, [], 0, position - tagged, 0)
     second_byte, sizes = kind.second_byte, kind.sizes
+    forgotten = 0
     while True:
         first = previous = position
         while (
@@ -147,6 +151,9 @@ def _scan(data: mmap.mmap) -> _Scan | None:
             previous = position
             position += size
             scan.n_frames += 1
+            if position > forgotten + _FORGET_BYTES:
+                _forget(data, position)
+                forgotten = position
         following = _find_chain(data, previous + 4, kind) if position < end else None
         if following is None:
             # The end, or a last frame that is cut short: the decoder pads it.
@@ -159,6 +166,12 @@ def _scan(data: mmap.mmap) -> _Scan | None:
             scan.spans.append((first, position))
         scan.n_damaged += following - position
         position = following
+
+
+def _forget(data: mmap.mmap, position: int) -> None:
+    """Let go of the pages before `position`, which count as this process's memory as long as they are mapped."""
+    if hasattr(mmap, "MADV_DONTNEED"):
+        data.madvise(mmap.MADV_DONTNEED, 0, position - position % mmap.PAGESIZE)
 
 
 def _behind_tags(data: mmap.mmap) -> int:

@@ -237,15 +237,18 @@ class StemWriter:
         """Fail now rather than after hours, if the disk cannot hold what is announced."""
         if self._n_frames is None:
             return
+        spool_bytes = self._n_frames * self._n_channels * 4
         needed: dict[int, int] = {}
         for stem in self._stems.values():
             with raising_write_failed(stem.final):
                 device = stem.part.stat().st_dev
-                needed[device] = needed.get(device, 0) + self._n_frames * self._n_channels * 4
+                needed[device] = needed.get(device, 0) + spool_bytes
                 usage = shutil.disk_usage(stem.part.parent)
-            if usage.total and needed[device] > usage.free:  # some network file systems tell nothing
+            # One stem at a time is encoded beside the spools.
+            most = needed[device] + (0 if self._is_float_wav else spool_bytes)
+            if usage.total and most > usage.free:  # some network file systems tell nothing
                 raise WriteFailed(
-                    f"{stem.final.parent}: not enough space: about {needed[device] / 1e9:.2f} GB are needed for now, "
+                    f"{stem.final.parent}: not enough space: about {most / 1e9:.2f} GB are needed for now, "
                     f"{usage.free / 1e9:.2f} GB are free; free some or choose another folder"
                 )
 

@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 
 from danna_sep import __version__
 from danna_sep.cli.failures import INTERRUPTED, OK, ending_the_program
+from danna_sep.options import DEFAULT_OVERLAP
 
 if TYPE_CHECKING:
     from danna_sep.cli.render import Report
@@ -113,7 +114,9 @@ def separate(
     segment: Annotated[
         float | None, typer.Option(metavar="S", help="Seconds heard at once; less needs less memory.  [default: 11.9]")
     ] = None,
-    overlap: Annotated[float, typer.Option(metavar="X", help="Share of a segment in common with the next.")] = 0.25,
+    overlap: Annotated[
+        float, typer.Option(metavar="X", help="Share of a segment in common with the next.")
+    ] = DEFAULT_OVERLAP,
     whole: Annotated[bool, typer.Option("--whole", help="The whole song at once; needs much memory.")] = False,
     device: Annotated[str, typer.Option(metavar="auto|cpu|cuda|mps", help="Where to compute.")] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, metavar="N", help="Threads on the CPU.")] = None,
@@ -251,7 +254,7 @@ def weights_fetch(
     with ending_the_program(verbose):
         from danna_sep.cli.weights import fetch
 
-        raise typer.Exit(fetch(name, base_url, quiet, verbose))
+        raise typer.Exit(fetch(name, base_url, quiet))
 
 
 @contextmanager

@@ -111,6 +111,8 @@ class Interruptible:
         self.interrupt = interrupt
         self.sources = separator.sources
         self.sample_rate = separator.sample_rate
+        self.device = getattr(separator, "device", "cpu")
+        self.hears_whole_tracks = getattr(separator, "hears_whole_tracks", False)
 
     def __call__(self, mixture: Mixture) -> Stems:
         """See `Separator`."""

@@ -141,7 +141,7 @@ class Bar(Lines):
 
 
 class JsonLines:
-    """One JSON object a line on stdout for everything that happens; nothing on stderr."""
+    """One JSON object a line on stdout for everything that happens."""
 
     def start(self, info: AudioInfo, index: int, n_files: int) -> None:
         """Event `start`."""

@@ -16,8 +16,8 @@ from danna_sep.errors import Cancelled, ConfigError, DannaSepError, OutputExists
 from danna_sep.types import SAMPLE_RATE, SOURCES
 
 if TYPE_CHECKING:
-    from danna_sep.api import Options
     from danna_sep.audio import AudioInfo
+    from danna_sep.options import Options
     from danna_sep.separators import Separator
 
 
@@ -72,7 +72,7 @@ class _Session:
         self.codes: list[int] = []
 
     def run(self) -> None:
-        from danna_sep import api, audio
+        from danna_sep import api, audio, presets
 
         request = self.request
         options = _options(request)
@@ -85,7 +85,7 @@ class _Session:
             extension=request.format,
             extra={"preset": request.preset},
         )
-        _check_weights(request.preset, options)
+        presets.find_weights(request.preset, options.computed)
         ready = [info for path in files if (info := self.probed(path, outputs[path]))]
         if not ready:
             return
@@ -186,7 +186,7 @@ def _options(request: Request) -> Options:
         ConfigError: Unknown or contradictory ones.
     """
     from danna_sep import audio, presets
-    from danna_sep.api import Options
+    from danna_sep.options import Options
 
     if request.stems is not None and request.two_stems is not None:
         raise ConfigError("--stems and --two-stems contradict each other; choose one")
@@ -211,14 +211,3 @@ def _options(request: Request) -> Options:
     )
     presets.check_sources(options.computed)
     return options
-
-
-def _check_weights(preset: str, options: Options) -> None:
-    """Raise WeightsError unless all weights that will be needed are there: known before torch is even imported."""
-    from danna_sep import presets, weights
-
-    chosen = presets.find(preset)
-    wanted = [SOURCES.index(source) for source in options.computed]
-    for model, name in chosen.weights.items():
-        if any(chosen.blend[model][place] for place in wanted):
-            weights.find(name)

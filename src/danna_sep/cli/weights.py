@@ -11,7 +11,7 @@ from danna_sep import weights
 from danna_sep.cli.failures import BAD_WEIGHTS, OK, complain, exit_code, message, show_traceback
 from danna_sep.cli.interrupt import Interrupt
 from danna_sep.cli.render import say
-from danna_sep.errors import ConfigError
+from danna_sep.errors import Cancelled, ConfigError
 
 
 def verify(name: str | None) -> int:
@@ -27,24 +27,27 @@ def verify(name: str | None) -> int:
 
 def import_files(files: Sequence[Path], verbose: bool) -> int:
     """Each file for itself; gives the first failure's exit code."""
-    from danna_sep.convert import import_checkpoint
-
     codes = []
     for path in files:
         try:
-            entry = import_checkpoint(path)
+            _import(path)
         except Exception as error:
             codes.append(exit_code(error))
             complain(message(error, path))
             if verbose:
                 show_traceback(error)
-        else:
-            say(f"{path}: {entry.model} by {entry.origin}; licence: {entry.licence}; registered as {entry.name}")
     return next(iter(codes), OK)
 
 
-def fetch(name: str, base_url: str | None, quiet: bool, verbose: bool) -> int:
-    """Download what is not here yet, then import it; gives the exit code."""
+def _import(path: Path) -> None:
+    from danna_sep.convert import import_checkpoint
+
+    entry = import_checkpoint(path)
+    say(f"{path}: {entry.model} by {entry.origin}; licence: {entry.licence}; registered as {entry.name}")
+
+
+def fetch(name: str, base_url: str | None, quiet: bool) -> int:
+    """Download what is not here yet and import it, file by file; gives the exit code."""
     from danna_sep.weights.originals import ORIGINAL, Released, fetch_original
 
     if name != "original":
@@ -55,10 +58,18 @@ def fetch(name: str, base_url: str | None, quiet: bool, verbose: bool) -> int:
         sources = {model: Released(file.filename, f"{base}/{file.filename}") for model, file in ORIGINAL.items()}
     folder = weights.home() / "downloads"
     with Interrupt() as interrupt:
-        with _bar(quiet) as progress:
-            paths = fetch_original(folder, base_urls=sources, progress=progress, cancel=interrupt)
-        with interrupt.anywhere():
-            return import_files(list(paths.values()), verbose)
+
+        def accept(path: Path) -> None:
+            with interrupt.anywhere():
+                _import(path)
+
+        try:
+            with _bar(quiet) as progress:
+                fetch_original(folder, released=sources, accept=accept, progress=progress, cancel=interrupt)
+        except Cancelled as error:
+            complain(str(error))
+            return interrupt.exit_code
+    return OK
 
 
 @contextmanager

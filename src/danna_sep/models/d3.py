@@ -44,7 +44,7 @@ class D2Block(nn.Module):
             yielded = conv(features)
             if waiting is not None:
                 yielded = yielded + waiting
-            features = torch.relu(norm(yielded[:, : self.growth]))
+            features = torch.relu_(norm(yielded[:, : self.growth]))
             waiting = yielded[:, self.growth :]
             outputs.append(features)
         return torch.cat(outputs, 1)

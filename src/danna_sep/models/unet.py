@@ -96,7 +96,7 @@ class UNet(nn.Module):
             config.head_width,
             mask_padding=config.mask_padding,
         )
-        return [attention, nn.BatchNorm2d(config.bottleneck_width), nn.ReLU()]
+        return [attention, nn.BatchNorm2d(config.bottleneck_width), nn.ReLU(inplace=True)]
 
     def forward(self, magnitude: Magnitude) -> StemMagnitudes:
         """Mask of each source, 0 to 1, for all bins of `magnitude`.
@@ -117,7 +117,7 @@ class UNet(nn.Module):
         features = torch.cat((features, self.bottleneck(features)), 1)
         for stage, skip in zip(self.decoder, skips[-2::-1], strict=True):
             features = stage(features, skip)
-        features = torch.relu(self.widen_norm(self.widen(features)))
+        features = torch.relu_(self.widen_norm(self.widen(features)))
         masks = torch.sigmoid(self.output(features))[..., :n_frames]
 
         beyond = (0, n_frames - masks.shape[-1], 0, n_bins - masks.shape[-2])
@@ -136,6 +136,6 @@ class _UpStage(nn.Module):
         self.dropout = nn.Dropout2d(dropout)
 
     def forward(self, features: Features, skip: Features) -> Features:
-        widened = self.dropout(torch.relu(self.norm(self.widen(self.block(features)))))
+        widened = self.dropout(torch.relu_(self.norm(self.widen(self.block(features)))))
         missing = (0, skip.shape[-1] - widened.shape[-1], 0, skip.shape[-2] - widened.shape[-2])
         return torch.cat((F.pad(widened, missing), skip), 1)

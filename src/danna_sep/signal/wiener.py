@@ -7,7 +7,7 @@ from the filter's own output (expectation-maximisation).
 
 Everything is out of place, differentiable and batched. Hermitian 2x2 matrices are held as their three
 independent numbers, the inverse is written out. The whole track need not be in memory: `spatial_sums` of parts
-add up to those of the whole, and `filter_spec` needs nothing else from other frames.
+add up to those of the whole; `filter_spec` needs these and `scale_of` the whole, no other frames.
 
 Reference: Duong, Vincent, Gribonval, TASLP 18(7), 2010; Nugraha, Liutkus, Vincent, TASLP 24(9), 2016;
 Uhlich et al., ICASSP 2017. Regularisation and scaling are those of the norbert package.

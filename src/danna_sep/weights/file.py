@@ -1,7 +1,7 @@
 """The format of a weights file: safetensors with a header that says what the entries are.
 
 The header holds the format's version, the kind of model and its configuration, and free notes such as licence and
-origin. Where the files lie and whether they are whole is the business of `weights`.
+origin. Where the files lie and whether they are whole is the business of `registry`.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from danna_sep.errors import MissingWeights, UnknownCheckpoint, WeightsError
 from danna_sep.weights.torchscript import NotTorchScript, is_torchscript, read_torchscript
+from danna_sep.weights.web_page import looks_like_page
 
 if TYPE_CHECKING:
     import torch
@@ -66,7 +67,7 @@ def _read_any(path: Path) -> Any:
         head = file.read(512)
     if not head:
         raise UnknownCheckpoint(f"{path}: the file is empty; download it again")
-    if head.lstrip().lower().startswith((b"<!doctype html", b"<html")):
+    if looks_like_page(head):
         raise UnknownCheckpoint(f"{path}: a web page, not a checkpoint; download the file itself")
     if head[8:9] == b"{":
         from safetensors.torch import load_file

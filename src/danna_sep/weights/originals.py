@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from danna_sep.atomic import locked, replacing
-from danna_sep.errors import CorruptWeights, DownloadFailed
+from danna_sep.errors import CorruptWeights, DownloadFailed, WeightsError
 from danna_sep.weights.download import WrongHash, download
 
 RECORD: Final = "original.json"
@@ -50,7 +50,8 @@ ORIGINAL_FAST_BLEND: Final[Mapping[str, tuple[float, ...]]] = {
 def fetch_original(
     folder: Path | str,
     *,
-    base_urls: Mapping[str, Released] = ORIGINAL,
+    released: Mapping[str, Released] = ORIGINAL,
+    accept: Callable[[Path], object] | None = None,
     progress: Callable[[str, int, int | None], None] | None = None,
     cancel: Callable[[], bool] | None = None,
     timeout_s: float = 30.0,
@@ -64,7 +65,8 @@ def fetch_original(
 
     Args:
         folder: where the files go, under their own names; made if need be.
-        base_urls: which files, by model.
+        released: which files, by model.
+        accept: called with each file; if it raises WeightsError, a file that is not on record yet is removed again.
         progress: called with the file's name, its bytes so far and in all.
         cancel: asked often; true stops.
         timeout_s: longest silence of the server, s.
@@ -75,6 +77,7 @@ def fetch_original(
         The file of each model.
 
     Raises:
+        WeightsError: what `accept` raised.
         DownloadFailed: a file cannot be had, or is another than at the first download.
         CorruptWeights: `original.json` cannot be read.
         WriteFailed: the folder cannot be written, or the disk is too small.
@@ -85,8 +88,8 @@ def fetch_original(
     paths = {}
     with locked(folder / f"{RECORD}.lock", cancel=cancel):
         known = _read_record(record)
-        for model, released in base_urls.items():
-            name = released.filename
+        for model, file in released.items():
+            name = file.filename
             path = paths[model] = folder / name
 
             def report(n_done: int, n_bytes: int | None, name: str = name) -> None:
@@ -95,7 +98,7 @@ def fetch_original(
 
             try:
                 sha256 = download(
-                    released.url,
+                    file.url,
                     path,
                     sha256=known[name]["sha256"] if name in known else None,
                     progress=report,
@@ -109,10 +112,17 @@ def fetch_original(
                     f"{error}; it is not the file of the first download, so it was refused: if you trust the new one,"
                     f" take {name} out of {record}"
                 ) from error
+            if accept is not None:
+                try:
+                    accept(path)
+                except WeightsError:
+                    if name not in known:
+                        path.unlink(missing_ok=True)
+                    raise
             if name not in known:
-                known[name] = {"sha256": sha256, "n_bytes": path.stat().st_size, "url": released.url}
-                with replacing(record) as file:
-                    file.write((json.dumps(known, indent=2) + "\n").encode("utf-8"))
+                known[name] = {"sha256": sha256, "n_bytes": path.stat().st_size, "url": file.url}
+                with replacing(record) as noted:
+                    noted.write((json.dumps(known, indent=2) + "\n").encode("utf-8"))
     return paths
 
 

@@ -1,8 +1,8 @@
 """Weights: where their files are, and whether they are whole.
 
-One file holds one model (`weights_file`). Two registries say which files there are: the one that ships inside the
-package, and the user's own under `home()` for what was fetched or imported. A user's entry goes before a shipped
-one of its name.
+One file holds one model (`danna_sep.weights.file`). Two registries say which files there are: the one that ships
+inside the package, and the user's own under `home()` for what was fetched or imported. A user's entry goes before a
+shipped one of its name.
 """
 
 from __future__ import annotations
@@ -18,26 +18,7 @@ from typing import Final
 
 from danna_sep.atomic import locked, replacing, sha256_of
 from danna_sep.errors import ConfigError, CorruptWeights, MissingWeights, WeightsError
-from danna_sep.weights.file import FORMAT, WeightsFile, read, read_header, write
-
-__all__ = [
-    "FORMAT",
-    "REGISTRY_FORMAT",
-    "Verification",
-    "WeightsEntry",
-    "WeightsFile",
-    "entries",
-    "find",
-    "home",
-    "load",
-    "read",
-    "record",
-    "register_shipped",
-    "shipped_folder",
-    "user_folder",
-    "verify",
-    "write",
-]
+from danna_sep.weights.file import WeightsFile, read, read_header
 
 REGISTRY_FORMAT: Final = "danna-sep-registry/1"
 _REGISTRY = "registry.json"
