@@ -14,6 +14,7 @@ import torch
 from fill import fill
 
 from command_line import call, song
+from danna_sep.weights import originals
 
 REFERENCE = Path(__file__).parent / "reference"
 CHECKPOINTS = {"xumx": "xumx_mwf.pth", "unet": "unet_attention.pth", "demucs": "demucs_4_decoders.pth"}
