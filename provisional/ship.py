@@ -32,7 +32,7 @@ def main() -> None:
             "origin": ORIGIN,
             "provisional": "true",
             "sdr": arguments.sdr,
-            "note": "provisional: half an hour of real songs, trained for minutes on a laptop's two cores",
+            "note": "provisional: a first training of about an hour on two CPU cores",
         }
         weights.write(
             bundle / f"provisional-{name}.safetensors",

@@ -169,8 +169,8 @@ def loss_of(model: nn.Module, stems: Tensor, bf16: bool) -> Tensor:
         references = stft(stems)
         spectrum = references.sum(1)
         masks = model(spectrum.abs()).float()
-    # Quadratic in the mask: the mean absolute error is least for masks of zero while the model knows little, and training
-    # stays there. Divided by the mixture's magnitude, so that loud bins are not all that counts.
+    # Quadratic in the mask: while the model knows little, the mean absolute error is least for masks of zero, and
+    # training stays there. Divided by the mixture's magnitude, so that loud bins are not all that counts.
     error = masks * spectrum[:, None] - references
     return (error.real.square() + error.imag.square()).div(spectrum.abs()[:, None] + 0.1).mean()
 

@@ -17,8 +17,8 @@ from danna_sep.shapes import Mixture, Stems
 from danna_sep.signal.overlap_add import SegmentGrid, cut, join
 from danna_sep.types import SAMPLE_RATE
 
-DEFAULT_SEGMENT_S = 512 * 1024 / SAMPLE_RATE
-"""512 frames of the spectrogram models."""
+DEFAULT_SEGMENT_S = 384 * 1024 / SAMPLE_RATE
+"""384 frames of the spectrogram models: the full-size system then stays below 3 GB."""
 
 _GRID_STEP = 1024
 """Segments begin at whole frames of the spectrogram models, which then see the frames of the whole track."""

@@ -112,7 +112,7 @@ def separate(
     preset: Annotated[str, typer.Option(metavar="NAME", help="The system; see `danna-sep presets`.")] = "danna",
     shifts: Annotated[int, typer.Option(min=1, metavar="N", help="Average N runs of Demucs: slower, better.")] = 1,
     segment: Annotated[
-        float | None, typer.Option(metavar="S", help="Seconds heard at once; less needs less memory.  [default: 11.9]")
+        float | None, typer.Option(metavar="S", help="Seconds heard at once; less needs less memory.  [default: 8.9]")
     ] = None,
     overlap: Annotated[
         float, typer.Option(metavar="X", help="Share of a segment in common with the next.")
