@@ -1,6 +1,6 @@
 """Fit one blend weight per model and source on a song that training left out.
 
-    python provisional/blend.py work/train SONG_FOLDER
+    python provisional/blend.py work/train SONG_FOLDER --excerpt 20 40 --excerpt 190 40
 
 The weights of a source are not negative, sum to one, and minimise the squared error over the song; they are found on a
 grid in steps of 0.05. Sources that are silent in the song get the mean of the others' weights. Prints the SDR of each
@@ -48,11 +48,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", type=Path)
     parser.add_argument("song", type=Path, help="folder with drums, bass, other and vocals")
+    parser.add_argument("--excerpt", type=int, nargs=2, action="append", help="start and length, s; default: all")
     parser.add_argument("--iterations", type=int, default=1, help="of the Wiener filter")
     arguments = parser.parse_args()
     stems = [soundfile.read(next(arguments.song.glob(f"{source}.*")), dtype="float32")[0].T for source in SOURCES]
     length = min(stem.shape[1] for stem in stems)
     references = torch.from_numpy(np.stack([stem[:, :length] for stem in stems]))
+    if arguments.excerpt:
+        cuts = [references[..., start * 44100 : (start + length) * 44100] for start, length in arguments.excerpt]
+        references = torch.cat(cuts, -1)
     mixture = references.sum(0)
     estimates = {}
     for name in ("xumx", "unet", "demucs"):

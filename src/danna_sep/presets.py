@@ -49,14 +49,14 @@ def _original(blend: Mapping[str, Sequence[float]], summary: str) -> Preset:
 PRESETS: Final[Mapping[str, Preset]] = {
     "danna": _bundle(
         {
-            "xumx": (0.3, 0.3, 0.3, 0.3),
-            "unet": (0.5, 0.5, 0.5, 0.5),
-            "demucs": (0.2, 0.2, 0.2, 0.2),
+            "xumx": (0.0, 0.0, 0.0, 0.3),
+            "unet": (0.9, 0.8, 0.6, 0.6),
+            "demucs": (0.1, 0.2, 0.4, 0.1),
         },
         "all three models, with the weights that ship",
     ),
     "fast": _bundle(
-        {"unet": (0.7, 0.7, 0.7, 0.7), "demucs": (0.3, 0.3, 0.3, 0.3)},
+        {"unet": (0.9, 0.8, 0.6, 0.8), "demucs": (0.1, 0.2, 0.4, 0.2)},
         "U-Net and Demucs, with the weights that ship",
     ),
     "xumx": _bundle({"xumx": _ALONE}, "X-UMX alone"),
