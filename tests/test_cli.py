@@ -151,6 +151,13 @@ def test_outputs_that_exist(capfd: pytest.CaptureFixture[str], tiny: Path, tmp_p
     stems_of(out / "a")
 
 
+def test_presets_without_weights(capfd: pytest.CaptureFixture[str]) -> None:
+    """A preset must not be called ready when its weights are not on this machine."""
+    lines = {line.split()[0]: line for line in call(capfd, "presets").out.splitlines()}
+    assert " ready " in lines["danna"]
+    assert " ready " not in lines["original"]
+
+
 def test_missing_weights(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """Without weights one line must say how to get them, before any audio is read: the file does not even exist."""
     outcome = call(capfd, tmp_path / "missing.wav", "--preset", "original")
@@ -175,7 +182,8 @@ def test_damaged_weights(
     damaged.write_bytes(content)
     outcome = call(capfd, "weights", "verify")
     assert outcome.code == 4
-    assert outcome.out.splitlines() == ["provisional-demucs: ok", "provisional-xumx: ok"]
+    others = {line for line in outcome.out.splitlines() if line.startswith("provisional")}
+    assert others == {"provisional-demucs: ok", "provisional-xumx: ok"}
     assert str(damaged) in outcome.complaint()
     assert call(capfd, "weights", "verify", "provisional-xumx").code == 0
     assert call(capfd, "weights", "verify", "provisional-kazoo").code == 4
@@ -191,7 +199,7 @@ def test_damaged_weights(
     lines = {line.split()[0]: line for line in call(capfd, "presets").out.splitlines()}
     assert " ready " in lines["xumx"]
     assert " ready " not in lines["unet"]
-    assert " ready " not in lines["original"]
+    assert " ready " in lines["original"]
 
 
 def test_doctor(capfd: pytest.CaptureFixture[str], tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
