@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -15,6 +16,10 @@ sys.path.insert(0, str(Path(__file__).parent / "reference"))
 SHAPE_CHECKED = [
     f"danna_sep.{name}" for name in ("signal", "models", "separators", "streaming", "convert", "evaluation")
 ]
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # As a shell's background job; processes that tests start would inherit it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 _hook = install_import_hook(SHAPE_CHECKED, "shape_check.check")
 
 
