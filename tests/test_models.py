@@ -11,17 +11,26 @@ from danna_sep.errors import ConfigError
 from danna_sep.models import XUMX, Demucs, DemucsConfig, UNet, UNetConfig, XUMXConfig, build
 from danna_sep.models.attention import BiaxialLSTM, LocalAttention
 from danna_sep.models.d3 import D2Block, D3Block
+from danna_sep.models.widen import widen_and_norm
 
 SMALL_XUMX = XUMXConfig(hidden=8, n_lstm_layers=1)
 SMALL_UNET = UNetConfig(growth=2, n_layers=(2, 1, 1), bottleneck_width=16, n_heads=2, head_width=4)
 SMALL_DEMUCS = DemucsConfig(width=4, n_layers=4)
-SMALL = [
-    XUMX(SMALL_XUMX),
-    UNet(SMALL_UNET),
-    UNet(UNetConfig(growth=2, n_layers=(2, 1, 1), bottleneck="biaxial", bottleneck_width=16)),
-    Demucs(SMALL_DEMUCS),
-    Demucs(DemucsConfig(width=4, n_layers=4, separate_decoders=False)),
-]
+
+
+def _small_models() -> list[nn.Module]:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return [
+            XUMX(SMALL_XUMX),
+            UNet(SMALL_UNET),
+            UNet(UNetConfig(growth=2, n_layers=(2, 1, 1), bottleneck="biaxial", bottleneck_width=16)),
+            Demucs(SMALL_DEMUCS),
+            Demucs(DemucsConfig(width=4, n_layers=4, separate_decoders=False)),
+        ]
+
+
+SMALL = _small_models()
 
 
 @pytest.fixture(autouse=True)
@@ -78,6 +87,20 @@ def test_every_parameter_gets_a_gradient(model: nn.Module) -> None:
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name
         assert parameter.grad.abs().sum() > 0, name
+
+
+@pytest.mark.parametrize("kernel", [3, 5])
+@pytest.mark.parametrize("size", [(1, 1), (1, 2), (2, 1), (3, 5)])
+def test_widening_in_quarters_is_the_transposed_convolution(kernel: int, size: tuple[int, int]) -> None:
+    rng = torch.Generator().manual_seed(0)
+    widen = nn.ConvTranspose2d(3, 2, kernel, stride=2, padding=kernel // 2, bias=False)
+    norm = nn.BatchNorm2d(2)
+    for values in (widen.weight, norm.weight, norm.bias, norm.running_mean):
+        values.data = torch.randn(values.shape, generator=rng)
+    norm.running_var = torch.rand(2, generator=rng) + 0.5
+    features = torch.randn(2, 3, *size, generator=rng)
+    widened = widen_and_norm(widen, norm.eval(), features)
+    assert torch.allclose(widened, norm(widen(features)), atol=1e-5)
 
 
 def test_masks_of_unseen_bins_are_an_equal_share() -> None:

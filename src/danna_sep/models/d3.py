@@ -6,10 +6,13 @@ Reference: Takahashi, Mitsufuji, "D3Net", arXiv 2010.01733.
 from __future__ import annotations
 
 from itertools import accumulate
+from typing import cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from danna_sep.models.widen import scale_and_shift
 from danna_sep.shapes import Features
 
 
@@ -40,14 +43,23 @@ class D2Block(nn.Module):
         """All layers' outputs, concatenated: growth * n_layers features."""
         outputs: list[Tensor] = []
         waiting: Tensor | None = None
-        for conv, norm in zip(self.convs, self.norms, strict=True):
-            yielded = conv(features)
+        for i, norm in enumerate(self.norms):
+            yielded = self.convs[i](features) if self.training else self._scaled_conv(i, features)
             if waiting is not None:
-                yielded = yielded + waiting
-            features = torch.relu_(norm(yielded[:, : self.growth]))
+                yielded += waiting
+            own = yielded[:, : self.growth]
+            features = torch.relu(norm(own) if self.training else own)
             waiting = yielded[:, self.growth :]
             outputs.append(features)
         return torch.cat(outputs, 1)
+
+    def _scaled_conv(self, i: int, features: Features) -> Features:
+        """Convolution i with the batch norms, which stand still outside training, of all layers that it yields to."""
+        scales, shifts = zip(*(scale_and_shift(cast("nn.BatchNorm2d", norm)) for norm in self.norms), strict=True)
+        scale = torch.cat(scales[i:])
+        shift = F.pad(shifts[i], (0, len(scale) - self.growth))
+        weight = cast("nn.Conv2d", self.convs[i]).weight * scale[:, None, None, None]
+        return F.conv2d(features, weight, shift, padding=2**i, dilation=2**i)
 
 
 class D3Block(nn.Module):

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from danna_sep.models.attention import BiaxialLSTM, LocalAttention
 from danna_sep.models.d3 import D3Block
+from danna_sep.models.widen import widen_and_norm
 from danna_sep.shapes import Features, Magnitude, StemMagnitudes
 
 _UNSEEN_MASK = 0.25
@@ -110,19 +111,26 @@ class UNet(nn.Module):
         features = F.pad(magnitude[:, :, : config.n_bins], (0, max(0, 2 ** len(config.n_layers) - n_frames)))
         if config.input_power != 1:
             features = features.pow(config.input_power)
+        features = _channels_last(features)
         skips: list[Tensor] = []
         for block in self.encoder:
             features = F.avg_pool2d(block(features), 2)
             skips.append(features)
-        features = torch.cat((features, self.bottleneck(features)), 1)
-        for stage, skip in zip(self.decoder, skips[-2::-1], strict=True):
-            features = stage(features, skip)
-        features = torch.relu_(self.widen_norm(self.widen(features)))
+        features = _channels_last(torch.cat((features, self.bottleneck(features)), 1))
+        skips.pop()
+        for stage in self.decoder:
+            features = stage(features, skips.pop())
+        features = torch.relu_(widen_and_norm(self.widen, self.widen_norm, features))
         masks = torch.sigmoid(self.output(features))[..., :n_frames]
 
         beyond = (0, n_frames - masks.shape[-1], 0, n_bins - masks.shape[-2])
         masks = F.pad(masks, beyond, value=_UNSEEN_MASK)
         return masks.reshape(batch, config.n_sources, config.n_channels, n_bins, n_frames)
+
+
+def _channels_last(features: Features) -> Features:
+    """The same in the layout that convolutions keep, and that spares them copies to and from their own."""
+    return features.contiguous(memory_format=torch.channels_last)
 
 
 class _UpStage(nn.Module):
@@ -136,6 +144,6 @@ class _UpStage(nn.Module):
         self.dropout = nn.Dropout2d(dropout)
 
     def forward(self, features: Features, skip: Features) -> Features:
-        widened = self.dropout(torch.relu_(self.norm(self.widen(self.block(features)))))
+        widened = self.dropout(torch.relu_(widen_and_norm(self.widen, self.norm, self.block(features))))
         missing = (0, skip.shape[-1] - widened.shape[-1], 0, skip.shape[-2] - widened.shape[-2])
         return torch.cat((F.pad(widened, missing), skip), 1)

@@ -34,6 +34,9 @@ from danna_sep.shapes import Spec, StemMagnitudes, StemSpecs
 _LOUDEST = 10.0
 """Spectra whose magnitude exceeds this are scaled down to it, so that the regularisation keeps its meaning."""
 
+_CHUNK_SIZE = 2**18
+"""Magnitudes filtered at a time: what the filter needs besides stays small and near the processor."""
+
 EPSILON = torch.finfo(torch.float64).eps
 """Regularisation: added to denominators; its square root to the diagonal of the mixture's covariance."""
 
@@ -202,12 +205,28 @@ def wiener(
         epsilon: Regularisation.
     """
     magnitudes = magnitudes.to(mixture.real.dtype)
+    scale = scale_of(mixture) if n_iterations else None
+    n_bins = max(1, _CHUNK_SIZE // (magnitudes[..., :1, :].numel() or 1))
+    chunks = zip(magnitudes.split(n_bins, -2), mixture.split(n_bins, -2), strict=True)
+    return torch.cat([_filtered(*chunk, scale, n_iterations, softmask, residual, epsilon) for chunk in chunks], -2)
+
+
+def _filtered(
+    magnitudes: StemMagnitudes,
+    mixture: Spec,
+    scale: Tensor | None,
+    n_iterations: int,
+    softmask: bool,
+    residual: bool,
+    epsilon: float,
+) -> StemSpecs:
+    """`wiener` of some bins, each of which is by itself but for the scale."""
     n_sources = magnitudes.shape[-4]
     if residual:
         magnitudes = with_residual(magnitudes, mixture, epsilon)
     estimates = magnitude_to_spec(magnitudes, mixture, softmask, epsilon)
-    if n_iterations:
-        scale = scale_of(mixture)[..., None, None, None]
+    if scale is not None:
+        scale = scale[..., None, None, None]
         mixture, estimates = mixture / scale, estimates / scale.unsqueeze(-1)
         for _ in range(n_iterations):
             covariance = spatial_covariance(spatial_sums(estimates), epsilon)
