@@ -6,6 +6,7 @@ Arrays are numpy float32 with axes (channel, time); full scale is 1.0. Nothing h
 from __future__ import annotations
 
 from danna_sep.audio.channels import CHANNEL_POLICIES, ChannelPlan, channel_plan
+from danna_sep.audio.excerpt import read_excerpt
 from danna_sep.audio.formats import BITS, FORMATS, check_output, resolve_bits
 from danna_sep.audio.info import MAX_RATE_HZ, MIN_RATE_HZ, AudioInfo
 from danna_sep.audio.naming import DEFAULT_TEMPLATE, output_paths
@@ -30,6 +31,7 @@ __all__ = [
     "check_output",
     "output_paths",
     "probe",
+    "read_excerpt",
     "resampled_length",
     "resolve_bits",
 ]

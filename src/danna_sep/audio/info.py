@@ -62,6 +62,10 @@ class Decoder(Protocol):
         """The next 1 to n_frames frames, (channel, time); no frames at the end."""
         ...
 
+    def seek(self, frame: int) -> None:
+        """Go on reading at a frame; behind the end, where known, at the end."""
+        ...
+
     def close(self) -> None:
         """Let go of the file."""
         ...

@@ -14,14 +14,14 @@ from danna_sep.errors import MissingExtra, UnreadableAudio
 
 
 class PyAvDecoder:
-    """A `Decoder` for the first audio stream of any file that FFmpeg reads.
+    """A `Decoder` for an audio stream of any file that FFmpeg reads.
 
     Raises:
         MissingExtra: PyAV is not installed.
-        UnreadableAudio: No audio stream, or nothing that can be decoded in it.
+        UnreadableAudio: No such audio stream, or nothing that can be decoded in it.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, stream: int = 0) -> None:
         try:
             import av
         except ImportError as error:
@@ -36,13 +36,16 @@ class PyAvDecoder:
             streams = self._container.streams.audio
             if not streams:
                 raise UnreadableAudio(f"{path}: has no audio stream; give a file with sound in it")
-            self._stream = streams[0]
+            if stream >= len(streams):
+                raise UnreadableAudio(f"{path}: has only {len(streams)} audio streams, not {stream + 1}")
+            self._stream = streams[stream]
             self._frames = self._decode()
             # Decoded first, asked then: the header of an HE-AAC file tells half of its real rate.
             self._pending = next(self._frames, None)
             if self._pending is None:
                 raise UnreadableAudio(f"{path}: has no samples that can be decoded; the file may be damaged")
             first = self._pending
+            self._first_pts = first.pts or 0
             self.info = AudioInfo(
                 path,
                 first.sample_rate,
@@ -74,6 +77,21 @@ class PyAvDecoder:
             self._n_decoded += frame.samples
         block, self._rest = self._rest[:, :n_frames], self._rest[:, n_frames:]
         return block
+
+    def seek(self, frame: int) -> None:
+        """Go on reading at a frame; behind the end at the end."""
+        rate, tick = self.info.sample_rate, self._stream.time_base
+        # A little before, for decoders that need what came before; what is too early is dropped.
+        target = self._first_pts + int(max(0, frame - rate // 4) / rate / tick)
+        self._container.seek(target, stream=self._stream)
+        self._frames = self._decode()
+        empty = self._rest[:, :0]
+        for decoded in self._frames:
+            first = round((decoded.pts - self._first_pts) * tick * rate)
+            if first + decoded.samples > frame:
+                self._rest = _samples(decoded)[:, max(0, frame - first) :]
+                return
+        self._rest = empty
 
     def close(self) -> None:
         """Let go of the file."""

@@ -38,18 +38,22 @@ _LIBSNDFILE_OR_FFMPEG: Final = (b"RIFF", b"RF64", b"FORM", b"caff", b"OggS", b"f
 _MP4_BOXES: Final = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
 
 
-def probe(path: Path | str) -> AudioInfo:
+def probe(path: Path | str, *, stream: int = 0) -> AudioInfo:
     """Tell what an audio file is, without decoding it.
 
     WAV, RF64, W64, AIFF, CAF, FLAC, MP3, Ogg Vorbis, Opus and more are read by libsndfile; M4A, AAC and the first
     audio stream of video files by PyAV, if installed.
+
+    Args:
+        path: The file.
+        stream: Which of a file's audio streams; files that libsndfile reads have one.
 
     Raises:
         UnreadableAudio: Missing, a folder, empty, not audio, no audio stream, or no samples.
         MissingExtra: Readable with PyAV only, which is not installed.
         UnsupportedRate: Sample rate outside 8 to 192 kHz.
     """
-    decoder = _open(Path(path))
+    decoder = _open(Path(path), stream)
     decoder.close()
     return decoder.info
 
@@ -62,11 +66,12 @@ class AudioReader:
         n_read: Frames given so far; after the last block, the file's real length.
     """
 
-    def __init__(self, path: Path | str, *, repair: bool = False, warn: Warn = logger.warning) -> None:
+    def __init__(self, path: Path | str, *, stream: int = 0, repair: bool = False, warn: Warn = logger.warning) -> None:
         """Open the file.
 
         Args:
             path: The file.
+            stream: As for `probe`.
             repair: Put zeros in the place of NaN and infinite samples, and warn, instead of refusing them.
             warn: Called with one line for each thing that is wrong but was coped with.
 
@@ -76,9 +81,10 @@ class AudioReader:
         self.n_read = 0
         self._repair = repair
         self._warn = warn
-        self._decoder = _open(Path(path))
+        self._decoder = _open(Path(path), stream)
         self.info = self._decoder.info
         self._started = False
+        self._from_start = True
 
     def __enter__(self) -> AudioReader:
         return self
@@ -87,6 +93,13 @@ class AudioReader:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._decoder.close()
+
+    def seek(self, frame: int) -> None:
+        """Have `blocks` begin at a frame; behind the end there are none."""
+        if self._started:
+            raise ValueError("blocks have been read; open the file again")
+        self._decoder.seek(frame)
+        self._from_start = False
 
     def blocks(self, n_frames: int) -> Iterator[Block]:
         """Give all samples, once.
@@ -118,7 +131,7 @@ class AudioReader:
             n_repaired += self._check_finite(block)
             self.n_read += block.shape[1]
             yield block
-        if not self.n_read:
+        if not self.n_read and self._from_start:
             raise UnreadableAudio(f"{self.info.path}: has no samples that can be decoded; the file may be damaged")
         if n_repaired:
             self._warn(f"{self.info.path}: replaced {n_repaired} NaN or infinite samples by zero")
@@ -152,7 +165,7 @@ class AudioReader:
     def _report_damage(self) -> None:
         problems = list(self._decoder.notes)
         declared = self._decoder.declared_frames
-        if declared is not None and abs(declared - self.n_read) > self._decoder.tolerance_frames:
+        if self._from_start and declared is not None and abs(declared - self.n_read) > self._decoder.tolerance_frames:
             problems.append(f"the file declares {declared} frames, but {self.n_read} could be decoded")
         elif problems:
             problems.append(f"{self.n_read} frames could be decoded")
@@ -160,8 +173,8 @@ class AudioReader:
             self._warn(f"{self.info.path}: {'; '.join(problems)}")
 
 
-def _open(path: Path) -> Decoder:
-    decoder = _decoder(path)
+def _open(path: Path, stream: int) -> Decoder:
+    decoder = _decoder(path, stream)
     try:
         _check(decoder.info)
     except BaseException:
@@ -183,19 +196,23 @@ def _check(info: AudioInfo) -> None:
         )
 
 
-def _decoder(path: Path) -> Decoder:
+def _decoder(path: Path, stream: int) -> Decoder:
     head = _head(path)
     try:
-        return SoundFileDecoder(path)
+        decoder = SoundFileDecoder(path)
+        if stream:
+            decoder.close()
+            raise UnreadableAudio(f"{path}: has only one audio stream, not {stream + 1}")
+        return decoder
     except (soundfile.SoundFileError, TypeError) as error:  # TypeError: soundfile, for an ending of .raw
         reason = str(getattr(error, "error_string", "")).rstrip(". ")
         if not reason or "does not exist" in reason:  # what libsndfile says of an .mp3 that is none
             reason = "unknown format"
     if head.startswith(_FFMPEG_ONLY) or head[4:8] in _MP4_BOXES or _is_adts(head) or _is_transport_stream(head):
-        return PyAvDecoder(path)
+        return PyAvDecoder(path, stream)
     if head.startswith(_LIBSNDFILE_OR_FFMPEG) or _is_mpeg_audio(head):
         try:
-            return PyAvDecoder(path)
+            return PyAvDecoder(path, stream)
         except MissingExtra:
             pass
     raise UnreadableAudio(f"{path}: not audio that can be read ({reason}); convert it to WAV or FLAC first")

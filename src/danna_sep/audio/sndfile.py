@@ -14,6 +14,7 @@ from danna_sep.audio.header import declared_frames
 from danna_sep.audio.info import AudioInfo, Block
 from danna_sep.audio.mpeg import repaired_mp3
 from danna_sep.audio.ogg import has_more_streams_behind
+from danna_sep.errors import UnreadableAudio
 
 # An MPEG decoder throws away all it decoded within a call that meets a damaged place: ask for little at a time.
 _MPEG_READ_FRAMES: Final = 1152
@@ -90,6 +91,21 @@ class SoundFileDecoder:
                 self._position += n_read
                 return np.ascontiguousarray(out[:n_read].T)
         return np.empty((self.info.n_channels, 0), dtype=np.float32)
+
+    def seek(self, frame: int) -> None:
+        """Go on reading at a frame; behind the end, where known, at the end.
+
+        Raises:
+            UnreadableAudio: The file is one that can only be read from its start.
+        """
+        if self.info.n_frames is not None:
+            frame = min(frame, self.info.n_frames)
+        try:
+            self._position = self._file.seek(frame)
+        except soundfile.LibsndfileError as error:
+            raise UnreadableAudio(
+                f"{self.info.path}: cannot be read from its middle ({_reason(error)}); convert it to WAV or FLAC first"
+            ) from error
 
     def close(self) -> None:
         """Let go of the file."""
