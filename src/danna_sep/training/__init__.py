@@ -1,0 +1,1 @@
+"""Training: excerpts of songs, augmentation, losses. Modules of it import torch freely."""

@@ -1,0 +1,306 @@
+"""Losses over every sum of some of the stems.
+
+What a separator confuses shows in sums: an error of the drums that the bass makes good is none of the rhythm section.
+So a loss is averaged over the 14 `COMBINATIONS`: every subset of the four stems but none and all.
+
+With e_j the error of stem j, and B the 14 x 4 matrix of ones and zeros that tells who is in which combination, the
+mean over combinations of |sum_{j in S} e_j|^2 is e^T M e with M = B^T B / 14. So squared errors need the 4 x 4 Gram
+matrix of the stems' errors and no sum at all; and the weighted SDR, which is made of inner products of the mixture, the
+stems, their estimates, and sums of these, needs the Gram matrix of those nine signals.
+
+**What is annotated.** Songs may lack the truth of some stems. `annotated` says what is known of each item, as a mask of
+the sources (batch, source) or of the combinations (batch, combination). Each item averages over the combinations it
+knows; an item that knows none adds nothing, and the mean is over all items. A loss reads of the stems only their sums
+over known combinations: a song of which only the accompaniment is known has it in the place of any one of drums, bass
+and other, and states the combinations {vocals} and {drums, bass, other}.
+
+Reference: Sawata et al., "All for one and one for all: improving music separation by bridging networks", ICASSP 2021;
+Choi et al., "Phase-aware speech enhancement with deep complex U-Net", ICLR 2019, for the weighted SDR; Yu and Cheuk,
+"Danna-Sep", 2021, for complex errors after a differentiable Wiener filter.
+"""
+
+from __future__ import annotations
+
+from itertools import chain, combinations
+from typing import Any, Final, Literal, NamedTuple, TypeAlias, get_args
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from danna_sep.shapes import Mixture, StemMagnitudes, Stems, StemSpecs
+from danna_sep.signal.stft import istft, stft
+from danna_sep.signal.wiener import wiener
+from danna_sep.types import SOURCES
+
+COMBINATIONS: Final = tuple(
+    chain.from_iterable(combinations(range(len(SOURCES)), n_members) for n_members in range(1, len(SOURCES)))
+)
+"""Every proper subset of the sources, as indices into `SOURCES`: each by itself, then pairs, then triples."""
+
+TIME_WEIGHT: Final = 10.0
+"""What the loss in time counts against the loss in frequency."""
+
+Kind: TypeAlias = Literal["complex", "real", "l1"]
+Weighting: TypeAlias = Literal["inverse_magnitude"]
+Annotated: TypeAlias = Bool[Tensor, "batch known"]
+"""Of each source, or of each combination, whether it is known."""
+
+_EPSILON = 1e-10
+_QUIETEST = 1e-3
+_CHUNK_SIZE = 2**16
+
+
+class LossParts(NamedTuple):
+    """A loss and what it is made of.
+
+    Attributes:
+        loss: frequency + weight * time; the one to derive.
+        frequency: Mean error of spectra.
+        time: 1 + mean of the weighted SDR loss: 0 if perfect, 2 at worst.
+    """
+
+    loss: Float[Tensor, ""]
+    frequency: Float[Tensor, ""]
+    time: Float[Tensor, ""]
+
+
+def membership(like: Tensor) -> Float[Tensor, "combination source"]:
+    """B: one where a source is in a combination, else zero."""
+    rows = [[float(source in members) for source in range(len(SOURCES))] for members in COMBINATIONS]
+    return torch.tensor(rows, dtype=like.dtype, device=like.device)
+
+
+def combinations_of(
+    annotated: Bool[Tensor, "*batch source"], with_mixture: bool = False
+) -> Bool[Tensor, "*batch combination"]:
+    """Which combinations are known if these sources are: those whose members all are.
+
+    Args:
+        annotated: Whether a source is known.
+        with_mixture: So is the mixture, hence what it holds besides: then also those that hold all sources that are not
+            annotated. Their sums are right in the stems of `with_remainder`.
+    """
+    n_missing = (~annotated).sum(-1, keepdim=True)
+    member = membership(torch.zeros((), device=annotated.device))
+    n_missing_inside = (~annotated).to(member) @ member.T
+    known = n_missing_inside == 0
+    return known | (n_missing_inside == n_missing) if with_mixture else known
+
+
+def with_remainder(stems: Stems, mixture: Mixture, annotated: Bool[Tensor, "*batch source"]) -> Stems:
+    """The stems, with what they lack of the mixture in the place of the first that is not annotated."""
+    known = stems * annotated[..., None, None]
+    missing = ~annotated
+    first = missing & (missing.cumsum(-1) == 1)
+    remainder = mixture - known.sum(-3)
+    return known + first[..., None, None] * remainder.unsqueeze(-3)
+
+
+def spectrogram_loss(
+    mask: StemMagnitudes,
+    stems: Stems,
+    *,
+    kind: Kind = "complex",
+    n_wiener_iterations: int = 0,
+    annotated: Annotated | None = None,
+    mixture: Mixture | None = None,
+    weighting: Weighting | None = None,
+    epsilon: float = 0.1,
+    time_weight: float = TIME_WEIGHT,
+    n_fft: int = 4096,
+    hop_length: int = 1024,
+) -> LossParts:
+    """The loss of a mask model: an error of spectra plus `time_weight` times the weighted SDR loss of signals.
+
+    Computed in the stems' precision, also inside `torch.autocast`.
+
+    Args:
+        mask: Of each source, >= 0; estimates are mask times mixture.
+        stems: The truth, (batch, source, channel, time), longer than n_fft / 2.
+        kind: The error in frequency. "complex": |Y - Y_hat|^2. "real": (|Y| - |Y_hat|)^2, where a sum of stems has the
+            sum of their magnitudes, and of their masks; the Wiener filter then is in the time loss alone. "l1", ours,
+            not the paper's: the absolute value of the difference that "real" squares.
+        n_wiener_iterations: Rounds of the Wiener filter between mask and losses.
+        annotated: What is known, see the module; None: all.
+        mixture: What the mask is applied to; None: the sum of the stems.
+        weighting: "inverse_magnitude", ours, not the paper's: the error divided by |X| + `epsilon` (before the
+            mean). An error in proportion to the level of the mixture: quiet bins count, and the mask of a model that
+            as yet knows little is not drawn to zero as strongly.
+        epsilon: For the weighting, in units of spectra; much below the usual |X|, bins where stems cancel rule.
+        time_weight: 0 leaves out the time loss, its computation too.
+        n_fft: Of the mask's spectra.
+        hop_length: Likewise.
+
+    Raises:
+        ValueError: The mask's shape is not that of the stems' spectra; an unknown `kind` or `weighting`.
+
+    Quirk: the time loss ends with the last whole hop, as the original's does.
+    """
+    if kind not in get_args(Kind) or weighting not in (None, *get_args(Weighting)):
+        raise ValueError(f"no loss of kind {kind!r} with weighting {weighting!r}")
+    with torch.autocast(mask.device.type, enabled=False):
+        mask = mask.to(stems.dtype)
+        references = stft(stems, n_fft, hop_length)
+        if mask.shape != references.shape:
+            raise ValueError(f"mask {tuple(mask.shape)} for spectra {tuple(references.shape)}")
+        mix_spec = references.sum(1) if mixture is None else stft(mixture, n_fft, hop_length)
+        known = _known_combinations(annotated, stems)
+        size = mix_spec.abs()
+        needs_estimates = kind == "complex" or time_weight != 0
+        estimates = _estimates(mask, mix_spec, n_wiener_iterations) if needs_estimates else None
+        if kind == "complex":
+            assert estimates is not None
+            error = torch.view_as_real(estimates - references)
+        else:
+            error = mask * size.unsqueeze(1) - references.abs()
+        if weighting is not None:
+            weight = 1 / (size + epsilon) if kind == "l1" else (size + epsilon).rsqrt()
+            error = error * (weight.unsqueeze(1).unsqueeze(-1) if kind == "complex" else weight.unsqueeze(1))
+        n_values = references[0, 0].numel()
+        frequency = _mean_absolute(error, known) if kind == "l1" else _mean_square(error, known, n_values)
+        if time_weight == 0 or estimates is None:
+            return LossParts(frequency, frequency, frequency.new_zeros(()))
+        n_samples = (references.shape[-1] - 1) * hop_length
+        signals = istft(estimates, n_samples, n_fft, hop_length)
+        mixture = stems.sum(1) if mixture is None else mixture
+        time = weighted_sdr_loss(signals, stems[..., :n_samples], mixture[..., :n_samples], annotated)
+        return LossParts(frequency + time_weight * time, frequency, time)
+
+
+def weighted_sdr_loss(
+    estimate: Stems, stems: Stems, mixture: Mixture, annotated: Annotated | None = None
+) -> Float[Tensor, ""]:
+    """1 + mean over combinations, channels and items of the weighted SDR loss.
+
+    With y a combination's sum of stems, n = x - y the rest of the mixture, a = |y|^2 / (|y|^2 + |n|^2):
+    -a <y, y_hat> / (|y| |y_hat|) - (1 - a) <n, n_hat> / (|n| |n_hat|), over the samples of a channel.
+
+    Differs: estimates quieter than the truth by more than 60 dB are taken as that loud in the denominators. Without
+    this, gradients have no bound as an estimate fades, and are no numbers in the end.
+
+    Args:
+        estimate: y_hat of each stem.
+        stems: y.
+        mixture: x.
+        annotated: What is known; None: all.
+    """
+    known = _known_combinations(annotated, stems)
+    gram = _gram(torch.cat((stems, estimate, mixture.unsqueeze(1)), 1).transpose(1, 2))
+    member = membership(gram)
+    nothing, whole = torch.zeros_like(member), torch.ones_like(member[:, :1])
+    y = torch.cat((member, nothing, 0 * whole), 1)
+    y_hat = torch.cat((nothing, member, 0 * whole), 1)
+    n = torch.cat((-member, nothing, whole), 1)
+    n_hat = torch.cat((nothing, -member, whole), 1)
+
+    def inner(a: Tensor, b: Tensor) -> Tensor:
+        """Axes (batch, channel, combination)."""
+        return ((a @ gram) * b).sum(-1)
+
+    def cosine(truth: Tensor, estimated: Tensor) -> Tensor:
+        square = inner(truth, truth).clamp(min=0)
+        least = (_QUIETEST**2 * square).clamp(min=torch.finfo(square.dtype).tiny)
+        squares = square * torch.maximum(inner(estimated, estimated), least)
+        return inner(truth, estimated) / (squares.clamp(min=_EPSILON**2).sqrt() + _EPSILON)
+
+    y_power, n_power = inner(y, y).clamp(min=0), inner(n, n).clamp(min=0)
+    share = y_power / (y_power + n_power + _EPSILON)
+    loss = -share * cosine(y, y_hat) - (1 - share) * cosine(n, n_hat)
+    return _item_mean(1 + loss.mean(1), known.to(loss.device)).to(estimate)
+
+
+def waveform_l1(estimate: Stems, stems: Stems, annotated: Annotated | None = None) -> Float[Tensor, ""]:
+    """Mean absolute error of the stems' samples, each stem by itself; the loss of Demucs.
+
+    Args:
+        estimate: (batch, source, channel, time).
+        stems: Likewise.
+        annotated: What is known; of combinations, the first four, which have one member, count. None: all.
+    """
+    known = _known_combinations(annotated, stems)[:, : len(SOURCES)]
+    return _item_mean((estimate - stems).abs().mean((-2, -1)), known)
+
+
+def combination_l1(estimate: Stems, stems: Stems, annotated: Annotated | None = None) -> Float[Tensor, ""]:
+    """Mean absolute error of samples, averaged over the combinations.
+
+    Args:
+        estimate: (batch, source, channel, time).
+        stems: Likewise.
+        annotated: What is known; None: all.
+    """
+    return _mean_absolute(estimate - stems, _known_combinations(annotated, stems))
+
+
+def _estimates(mask: StemMagnitudes, mix_spec: Tensor, n_iterations: int) -> StemSpecs:
+    if not n_iterations:
+        # Mask times spectrum, in real numbers: the mask's gradient would else be a view of every other number.
+        return torch.view_as_complex(mask.unsqueeze(-1) * torch.view_as_real(mix_spec).unsqueeze(1))
+    return wiener(mask * mix_spec.abs().unsqueeze(1), mix_spec, n_iterations)
+
+
+def _known_combinations(annotated: Annotated | None, stems: Stems) -> Bool[Tensor, "batch combination"]:
+    if stems.shape[1] != len(SOURCES):
+        raise ValueError(f"{stems.shape[1]} stems instead of {len(SOURCES)}")
+    n_items = stems.shape[0]
+    if annotated is None:
+        return torch.ones(n_items, len(COMBINATIONS), dtype=torch.bool, device=stems.device)
+    if annotated.shape == (n_items, len(SOURCES)):
+        return combinations_of(annotated.to(stems.device))
+    if annotated.shape == (n_items, len(COMBINATIONS)):
+        return annotated.to(stems.device)
+    raise ValueError(f"annotated has the shape {tuple(annotated.shape)}: neither of sources nor of combinations")
+
+
+def _shares(known: Bool[Tensor, "batch known"], like: Tensor) -> Float[Tensor, "batch known"]:
+    """What each known thing counts in the mean over them: all that an item knows alike, one in sum if it knows any."""
+    counts = known.to(like.dtype)
+    return counts / counts.sum(1, keepdim=True).clamp(min=1)
+
+
+def _item_mean(losses: Float[Tensor, "batch known"], known: Bool[Tensor, "batch known"]) -> Float[Tensor, ""]:
+    """Mean over what an item knows, and then over items."""
+    return (torch.where(known, losses, 0) * _shares(known, losses)).sum(1).mean()
+
+
+def _mean_square(error: Tensor, known: Bool[Tensor, "batch combination"], n_values: int) -> Float[Tensor, ""]:
+    """Mean over the known combinations of the squares of the sums of errors, (batch, source, ...)."""
+    member = membership(error)
+    quadratic = torch.einsum("ns,bn,nt->bst", member, _shares(known, error), member)
+    gram = _gram(error.flatten(2))
+    return ((gram * quadratic.to(gram)).sum((-2, -1)).mean() / n_values).to(error)
+
+
+def _mean_absolute(error: Tensor, known: Bool[Tensor, "batch combination"]) -> Float[Tensor, ""]:
+    """Mean over the known combinations of the absolute values of the sums of errors, (batch, source, ...)."""
+    sums = membership(error) @ error.flatten(2)
+    return _item_mean(sums.abs().mean(-1), known)
+
+
+class _Gram(torch.autograd.Function):
+    """Inner products of rows, in double precision without a copy of the rows in it.
+
+    Summed in single precision, hundreds of thousands of squares of very different size come out 1e-4 too small.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor) -> Tensor:
+        ctx.save_for_backward(rows)
+        gram = torch.zeros((), dtype=torch.float64)
+        for chunk in rows.split(_CHUNK_SIZE, -1):
+            double = (chunk.cpu() if chunk.device.type == "mps" else chunk).double()  # MPS has no double precision
+            gram = gram.to(double.device) + double @ double.mT
+        return gram
+
+    @staticmethod
+    def backward(ctx: Any, *slopes: Tensor) -> Tensor:
+        (rows,) = ctx.saved_tensors
+        (slope,) = slopes
+        gradient: Tensor = (slope + slope.mT).to(rows) @ rows
+        return gradient
+
+
+def _gram(rows: Float[Tensor, "*batch row time"]) -> Float[Tensor, "*batch row row"]:
+    gram: Tensor = _Gram.apply(rows)  # type: ignore[no-untyped-call]
+    return gram

@@ -1,0 +1,89 @@
+"""SDR of a network in training on songs that it does not learn from, separated as users separate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from danna_sep.models import Demucs
+from danna_sep.separators import MaskSeparator, Separator, WaveformSeparator
+from danna_sep.songs import Song, SongExcerpt
+from danna_sep.streaming import segment_grid, stream
+from danna_sep.types import SAMPLE_RATE, SOURCES
+
+_BLOCK = 2**18
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Validation SDR.
+
+    Attributes:
+        per_source_db: MDX SDR of each source, mean over the songs that have it; nan where none has.
+        mean_db: Mean over the sources that any song has.
+    """
+
+    per_source_db: tuple[float, ...]
+    mean_db: float
+
+
+def separator_of(model: nn.Module) -> Separator:
+    """What users separate with, around a network."""
+    return WaveformSeparator(model) if isinstance(model, Demucs) else MaskSeparator(model)
+
+
+def song_sdr_db(separator: Separator, song: Song, valid_s: float = 0.0) -> Tensor:
+    """SDR of MDX 2021 of each source, (source,) in double precision; nan where not annotated, or silent.
+
+    Args:
+        separator: Gives all sources.
+        song: What to separate.
+        valid_s: Seconds from its middle; 0 for all.
+    """
+    signal, distortion = (torch.zeros(len(SOURCES), dtype=torch.float64) for _ in range(2))
+    waiting: list[Tensor] = []
+
+    def mixtures() -> Iterator[Tensor]:
+        for excerpt in _excerpts(song, valid_s):
+            waiting.append(torch.from_numpy(excerpt.stems))
+            yield torch.from_numpy(excerpt.mixture)
+
+    for estimate in stream(mixtures(), separator, segment_grid()):
+        references = torch.cat(waiting, -1)
+        length = estimate.shape[-1]
+        waiting[:] = [references[..., length:]]
+        truth = references[..., :length].double()
+        signal += truth.square().sum((-2, -1))
+        distortion += (truth - estimate.double()).square().sum((-2, -1))
+    known = torch.tensor([source in song.annotated for source in SOURCES]) & (signal > 0)
+    return torch.where(known, 10 * torch.log10((signal + 1e-7) / (distortion + 1e-7)), torch.nan)
+
+
+def scores_of(sdr_db: Tensor) -> Scores:
+    """Means over songs, then over sources, of (song, source)."""
+    per_source = sdr_db.nanmean(0)
+    return Scores(tuple(per_source.tolist()), float(per_source.nanmean()))
+
+
+def hold_out(songs: Sequence[Song]) -> tuple[list[Song], list[Song]]:
+    """Songs to train on and to validate on, where no split says so: every tenth is held out, one at least.
+
+    With fewer than three songs all are trained on, and validated on.
+    """
+    if len(songs) < 3:
+        return list(songs), list(songs)
+    held = list(songs[::10])
+    return [song for song in songs if song not in held], held
+
+
+def _excerpts(song: Song, valid_s: float) -> Iterator[SongExcerpt]:
+    n_frames = min(song.n_frames, round(valid_s * SAMPLE_RATE))
+    if not n_frames:
+        yield from song.blocks(_BLOCK)
+        return
+    start = (song.n_frames - n_frames) // 2
+    for first in range(start, start + n_frames, _BLOCK):
+        yield song.read(first, min(_BLOCK, start + n_frames - first))

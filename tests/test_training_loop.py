@@ -1,0 +1,355 @@
+"""Training: killed and gone on with it ends as if nothing had been, and what cannot go on says why."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from safetensors.torch import load_file
+
+from danna_sep import weights
+from danna_sep.errors import Cancelled, ConfigError, CorruptWeights, SongsError, TrainingFailed
+from danna_sep.songs import Song, find_songs
+from danna_sep.training import events, loop
+from danna_sep.training.recipe import Recipe, with_settings
+from danna_sep.training.recipes import RECIPES, find_recipe
+from danna_sep.training.schedule import Plateau, learning_rate
+from danna_sep.types import SOURCES
+
+TINY = {
+    "xumx": ["config.hidden=8", "config.n_lstm_layers=2"],
+    "unet": [
+        "config.n_bins=64",
+        "config.growth=2",
+        "config.n_layers=[1,1]",
+        "config.bottleneck_width=8",
+        "config.n_heads=2",
+        "config.head_width=4",
+    ],
+    "demucs": ["config.width=4", "config.n_layers=3"],
+}
+SHORT = [
+    "data.excerpt_s=0.3",
+    "data.excerpts_per_track=4",
+    "data.valid_s=0.5",
+    "optimiser.batch_size=2",
+    "optimiser.accumulate=2",
+    "optimiser.ema=0.9",
+    "epochs=2",
+]
+"""Three songs: twelve excerpts, six passes and three steps an epoch."""
+
+
+def tiny(name: str, *settings: str) -> Recipe:
+    recipe = find_recipe(name)
+    return with_settings(recipe, [*TINY[recipe.model], *SHORT, *settings])
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Songs of two seconds: clicks, a low tone, a chord, and a tone that trembles."""
+    folder = tmp_path_factory.mktemp("songs")
+    rng = np.random.default_rng(0)
+    clock = np.arange(2 * 44100) / 44100
+    for index, name in enumerate(("train/a", "train/b", "train/c", "valid/d")):
+        pitch = 200 * 1.2**index
+        stems = {
+            "drums": rng.standard_normal(len(clock)) * (clock % 0.5 < 0.03),
+            "bass": np.sin(2 * np.pi * pitch / 4 * clock),
+            "other": np.sin(2 * np.pi * pitch * clock) + np.sin(2 * np.pi * pitch * 1.5 * clock),
+            "vocals": np.sin(2 * np.pi * 2 * pitch * clock + 3 * np.sin(2 * np.pi * 5 * clock)),
+        }
+        (folder / name).mkdir(parents=True)
+        for source, stem in stems.items():
+            soundfile.write(folder / name / f"{source}.flac", 0.1 * np.stack([stem, 0.7 * stem], 1), 44100)
+    return folder
+
+
+def songs_of(data: Path) -> tuple[list[Song], list[Song]]:
+    return find_songs(data, "train"), find_songs(data, "valid")
+
+
+def run(recipe: Recipe, data: Path, folder: Path, **options: object) -> list[events.Event]:
+    settings = loop.Options(**{"device": "cpu", "n_workers": 0, **options})  # type: ignore[arg-type]
+    return list(loop.train(recipe, *songs_of(data), folder, options=settings))
+
+
+def entries(path: Path) -> dict[str, torch.Tensor]:
+    return weights.read(path).entries
+
+
+def same(one: Path, other: Path) -> bool:
+    before, after = entries(one), entries(other)
+    return before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
+
+
+def gradients(data: Path, folder: Path, n_processes: int, name: str) -> dict[str, torch.Tensor]:
+    """Of the first step: Adam's first average is a tenth of it."""
+    settings = [*TINY[name], *SHORT, "optimiser.batch_size=4", "config.dropout=0.0"][: None if name != "demucs" else -1]
+    command = [sys.executable, "-m", "danna_sep", "train", "xumx-baseline" if name == "xumx" else name]
+    if n_processes > 1:
+        launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={n_processes}"]
+        command = [*launcher, *command[1:]]
+    command += ["--data", str(data), "--out", str(folder), "--workers", "0", "--stop-after", "0", "--device", "cpu"]
+    command += [part for setting in settings for part in ("--set", setting)]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr
+    state = load_file(folder / "state.safetensors")
+    return {key: value for key, value in state.items() if key.endswith(".exp_avg") or "running" in key}
+
+
+@pytest.mark.parametrize("name", ["xumx", "unet"])
+def test_two_processes_are_one_with_the_doubled_batch(data: Path, tmp_path: Path, name: str) -> None:
+    """Gradients, and the statistics of batch norm, of which both models have many."""
+    one, two = (gradients(data, tmp_path / str(n), n, name) for n in (1, 2))
+    assert one.keys() == two.keys()
+    assert sum(key.endswith(".exp_avg") for key in one) > 20
+    largest = max(float(value.abs().max()) for key, value in one.items() if key.endswith(".exp_avg"))
+    for key, value in one.items():
+        scale = max(float(value.abs().max()), 1e-3 * largest)
+        assert float((two[key] - value).abs().max()) < 1e-4 * scale, key
+
+
+@pytest.mark.parametrize("name", ["xumx-baseline", "unet", "demucs"])
+def test_gone_on_with_anywhere_it_ends_the_same(data: Path, tmp_path: Path, name: str) -> None:
+    recipe = tiny(name)
+    run(recipe, data, tmp_path / "through")
+    n_stops = 0
+    while True:
+        # Stops after every single step.
+        last = run(recipe, data, tmp_path / "stopped", stop_after_s=0.0)[-1]
+        assert isinstance(last, events.Stopped)
+        if last.is_over:
+            break
+        n_stops += 1
+    assert n_stops == 6, "one for every step"
+    assert same(tmp_path / "through" / "last.safetensors", tmp_path / "stopped" / "last.safetensors")
+    assert same(tmp_path / "through" / "best.safetensors", tmp_path / "stopped" / "best.safetensors")
+
+
+def kill_and_go_on(data: Path, folder: Path, n_kills: int, epochs: int) -> None:
+    """Train through the command line, killed at random times while it makes steps."""
+    settings = [*TINY["unet"], *SHORT, f"epochs={epochs}"]
+    command = [sys.executable, "-m", "danna_sep", "train", "unet", "--data", str(data), "--out", str(folder)]
+    command += ["--workers", "1", "--threads", "1", "--save-every", "0", "--device", "cpu", "--json"]
+    command += [part for setting in settings for part in ("--set", setting)]
+    rng = random.Random(0)
+    for kill in range(n_kills + 1):
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+        assert process.stdout is not None
+        steps_to_live = rng.randint(1, 4) if kill < n_kills else 10**9
+        for line in process.stdout:
+            steps_to_live -= json.loads(line)["event"] == "stepped"
+            if steps_to_live <= 0:
+                time.sleep(rng.uniform(0, 0.05))
+                os.killpg(process.pid, signal.SIGKILL)
+                break
+        process.stdout.close()
+        code = process.wait()
+        assert code == (-signal.SIGKILL if kill < n_kills else 0)
+
+
+def test_killed_it_ends_the_same(data: Path, tmp_path: Path) -> None:
+    kill_and_go_on(data, tmp_path / "killed", n_kills=1, epochs=2)
+    kill_and_go_on(data, tmp_path / "through", n_kills=0, epochs=2)
+    assert same(tmp_path / "through" / "last.safetensors", tmp_path / "killed" / "last.safetensors")
+
+
+@pytest.mark.slow
+def test_killed_five_times_it_ends_the_same(data: Path, tmp_path: Path) -> None:
+    kill_and_go_on(data, tmp_path / "killed", n_kills=5, epochs=10)
+    kill_and_go_on(data, tmp_path / "through", n_kills=0, epochs=10)
+    assert same(tmp_path / "through" / "last.safetensors", tmp_path / "killed" / "last.safetensors")
+
+
+def test_workers_do_not_change_the_result(data: Path, tmp_path: Path) -> None:
+    recipe = tiny("unet", "epochs=1")
+    run(recipe, data, tmp_path / "none", n_workers=0)
+    run(recipe, data, tmp_path / "two", n_workers=2)
+    assert same(tmp_path / "none" / "last.safetensors", tmp_path / "two" / "last.safetensors")
+
+
+def test_the_seed_changes_the_result(data: Path, tmp_path: Path) -> None:
+    recipe = tiny("unet", "epochs=1")
+    run(recipe, data, tmp_path / "one", seed=1)
+    run(recipe, data, tmp_path / "two", seed=2)
+    assert not same(tmp_path / "one" / "last.safetensors", tmp_path / "two" / "last.safetensors")
+
+
+@pytest.mark.parametrize("name", sorted(RECIPES))
+def test_every_recipe_trains(data: Path, tmp_path: Path, name: str) -> None:
+    recipe = tiny(name)
+    init = None
+    if recipe.init:
+        run(tiny(recipe.init, "epochs=1"), data, tmp_path / "init")
+        init = tmp_path / "init" / "best.safetensors"
+    options = loop.Options(device="cpu", n_workers=0)
+    told = list(loop.train(recipe, *songs_of(data), tmp_path / "run", init=init, options=options))
+    losses = [event.loss for event in told if isinstance(event, events.Stepped)]
+    assert len(losses) == 6
+    assert np.isfinite(losses).all()
+    validated = [event for event in told if isinstance(event, events.Validated)]
+    assert [event.epoch for event in validated] == [0, 1]
+    assert all(np.isfinite(event.scores.per_source_db).all() for event in validated)
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert record["recipe"]["model"] == recipe.model
+    assert (record["init"] is None) == (init is None)
+    assert list((tmp_path / "run" / "tensorboard").iterdir())
+    log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert [each["event"] for each in log] == ["started", *["stepped"] * 3, "validated"] + ["stepped"] * 3 + [
+        "validated",
+        "stopped",
+    ]
+
+
+def test_a_folder_of_another_training_is_refused(data: Path, tmp_path: Path) -> None:
+    run(tiny("unet", "epochs=1"), data, tmp_path)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")}
+    with pytest.raises(ConfigError, match="loss"):
+        run(tiny("unet", "epochs=1", "loss.kind=real"), data, tmp_path)
+    with pytest.raises(ConfigError, match="seed 0 instead of 3"):
+        run(tiny("unet", "epochs=1"), data, tmp_path, seed=3)
+    options = loop.Options(device="cpu", n_workers=0)
+    with pytest.raises(ConfigError, match="other songs"):
+        list(loop.train(tiny("unet", "epochs=1"), songs_of(data)[1], songs_of(data)[1], tmp_path, options=options))
+    assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")}
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_batch(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(TrainingFailed, match=r"not finite in epoch 0, batch \d+ \(excerpts \d+, \d+\)"):
+        run(tiny("unet", "optimiser.lr=1e35", "optimiser.accumulate=1", "epochs=3"), data, tmp_path)
+
+
+def test_asked_to_stop_it_saves_and_says_so(data: Path, tmp_path: Path) -> None:
+    recipe = tiny("unet")
+    told: list[events.Event] = []
+    options = loop.Options(device="cpu", n_workers=0)
+
+    def cancelled() -> bool:
+        return sum(isinstance(event, events.Stepped) for event in told) == 2
+
+    running = loop.train(recipe, *songs_of(data), tmp_path, options=options, cancelled=cancelled)
+    with pytest.raises(Cancelled, match="goes on from here"):
+        told.extend(running)
+    started = next(iter(loop.train(recipe, *songs_of(data), tmp_path, options=options)))
+    assert isinstance(started, events.Started)
+    assert (started.epoch, started.batch) == (0, 4)
+
+
+def test_a_damaged_state_is_named(data: Path, tmp_path: Path) -> None:
+    recipe = tiny("unet")
+    run(recipe, data, tmp_path, stop_after_s=0.0)
+    state = tmp_path / "state.safetensors"
+    state.write_bytes(state.read_bytes()[:1000])
+    with pytest.raises(CorruptWeights, match=r"state\.safetensors: cannot be gone on from"):
+        run(recipe, data, tmp_path)
+
+
+def test_weights_to_start_from_bring_their_size(data: Path, tmp_path: Path) -> None:
+    run(tiny("unet", "epochs=1"), data, tmp_path / "first")
+    init = tmp_path / "first" / "best.safetensors"
+    options = loop.Options(device="cpu", n_workers=0)
+    recipe = tiny("unet", "epochs=1", "config.growth=4", "optimiser.lr=0")
+    list(loop.train(recipe, *songs_of(data), tmp_path / "second", init=init, options=options))
+    before, after = entries(init), entries(tmp_path / "second" / "last.safetensors")
+    moving = ("running_mean", "running_var", "num_batches_tracked")
+    assert all(torch.equal(before[name], after[name]) for name in before if not name.endswith(moving))
+    with pytest.raises(ConfigError, match="weights of unet, but the recipe trains demucs"):
+        list(loop.train(tiny("demucs"), *songs_of(data), tmp_path / "third", init=init, options=options))
+
+
+def test_an_epoch_without_a_batch_is_refused(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="fewer than a batch"):
+        run(tiny("unet", "optimiser.batch_size=64"), data, tmp_path)
+
+
+def test_songs_without_sound_cannot_validate(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "silent" / "one").mkdir(parents=True)
+    soundfile.write(tmp_path / "silent" / "one" / "vocals.wav", np.zeros((44100, 2)), 44100)
+    options = loop.Options(device="cpu", n_workers=0)
+    silent = find_songs(tmp_path / "silent")
+    with pytest.raises(SongsError, match="to validate on are silent"):
+        list(loop.train(tiny("unet"), songs_of(data)[0], silent, tmp_path / "run", options=options))
+
+
+def test_it_stops_early(data: Path, tmp_path: Path) -> None:
+    told = run(tiny("unet", "optimiser.lr=0", "optimiser.ema=0", "epochs=20", "early_stop=2"), data, tmp_path)
+    n_epochs = sum(isinstance(event, events.Validated) for event in told)
+    assert n_epochs < 20
+    last = told[-1]
+    assert isinstance(last, events.Stopped)
+    assert last.is_over
+    assert last.best_epoch == n_epochs - 3
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("optimiser.lr=fast", "must be float"),
+        ("optimiser.rate=1", "no 'rate'"),
+        ("optimiser=1", "must be OptimiserConfig"),
+        ("epochs=1.5", "must be int"),
+        ("epochs.n=1", "single value"),
+        ("epochs=0", "at least 1"),
+        ("loss.kind=waveform", "loss.kind of unet"),
+        ("epochs", "NAME=VALUE"),
+    ],
+)
+def test_a_wrong_setting_is_named(setting: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        with_settings(find_recipe("unet"), [setting])
+
+
+def test_settings_change_what_they_name() -> None:
+    recipe = with_settings(find_recipe("unet"), ["optimiser.lr=1", "config.growth=3", "config.n_layers=[1,2]"])
+    assert recipe.optimiser.lr == 1.0
+    assert recipe.config == {"growth": 3, "n_layers": (1, 2)}
+    assert find_recipe("unet").config == {}
+
+
+def test_the_papers_constants() -> None:
+    """The table of the paper, row by row."""
+    xumx, unet, demucs = (find_recipe(name) for name in ("xumx", "unet", "demucs"))
+    assert [each.data.excerpt_s for each in (xumx, unet, demucs)] == [6.0, 11.88, 10.0]
+    assert [each.data.excerpts_per_track for each in (xumx, unet, demucs)] == [64, 32, 150]
+    batches = [(each.optimiser.batch_size, each.optimiser.accumulate) for each in (xumx, unet, demucs)]
+    assert batches == [(4, 1), (16, 1), (3, 21)]
+    assert [each.optimiser.lr for each in (xumx, unet, demucs)] == [1e-4, 2e-4, 3e-4]
+    assert [each.optimiser.weight_decay for each in (xumx, unet, demucs)] == [1e-5, 0, 0]
+    assert [each.epochs for each in (xumx, unet, demucs)] == [70, 700, 340]
+    assert [each.config for each in (xumx, unet, demucs)] == [{}, {}, {}]
+    rates = [learning_rate(xumx, epoch, 0, 1, Plateau()) for epoch in (44, 45)]
+    assert rates == pytest.approx([1e-4, 3e-5])
+    rates = [learning_rate(unet, epoch, 0, 1, Plateau()) for epoch in (559, 560)]
+    assert rates == pytest.approx([2e-4, 6e-5])
+
+
+def test_the_plateau_waits_for_its_patience() -> None:
+    recipe = with_settings(find_recipe("demucs"), ["schedule.patience=2"])
+    plateau = Plateau()
+    rates = []
+    for epoch, sdr_db in enumerate([1.0, 2.0, 1.0, 2.0, 1.9, 1.8, 3.0]):
+        plateau = plateau.after(epoch, sdr_db, 2)
+        rates.append(learning_rate(recipe, epoch + 1, 0, 1, plateau))
+    assert rates == pytest.approx([3e-4] * 4 + [9e-5] * 3)
+    assert (plateau.best_epoch, plateau.best_sdr_db) == (6, 3.0)
+
+
+def test_trained_weights_separate(data: Path, tmp_path: Path) -> None:
+    """What a training keeps is a file of weights as any other: it loads, and gives the sources."""
+    run(tiny("demucs", "epochs=1"), data, tmp_path)
+    file = weights.read(tmp_path / "best.safetensors")
+    assert file.model == "demucs"
+    assert file.metadata["epoch"] == "0"
+    assert float(file.metadata["validation_sdr_db"]) == pytest.approx(float(file.metadata["validation_sdr_db"]))
+    assert len(SOURCES) == file.config["n_sources"]
