@@ -14,7 +14,18 @@ os.environ.setdefault("OMP_NUM_THREADS", str(min(2, os.cpu_count() or 1)))
 sys.path.insert(0, str(Path(__file__).parent / "reference"))
 
 SHAPE_CHECKED = [
-    f"danna_sep.{name}" for name in ("signal", "models", "separators", "streaming", "convert", "evaluation")
+    f"danna_sep.{name}"
+    for name in (
+        "signal",
+        "models",
+        "separators",
+        "cascade",
+        "adapters",
+        "streaming",
+        "convert",
+        "evaluation",
+        "training",
+    )
 ]
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # As a shell's background job; processes that tests start would inherit it.

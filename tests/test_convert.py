@@ -14,10 +14,11 @@ from danna_sep.convert import (
     import_checkpoint,
     original_separator,
     original_system,
-    recognise,
 )
 from danna_sep.errors import ConfigError, MissingWeights, UnknownCheckpoint
+from danna_sep.foreign_names import recognise
 from danna_sep.models import Demucs, DemucsConfig, UNet
+from danna_sep.types import SOURCES
 from test_agreement import SHAPES, entries
 
 
@@ -97,3 +98,79 @@ def test_shorter_than_a_block_of_the_unet(unet_entries: dict[str, torch.Tensor])
     model = from_original(unet_entries)
     assert isinstance(model, UNet)
     assert model(torch.rand(1, 2, 2049, 3)).shape == (1, 4, 2, 2049, 3)
+
+
+def baseline_entries() -> dict[str, torch.Tensor]:
+    """A public X-UMX's names and shapes, with random numbers."""
+    rng = torch.Generator().manual_seed(0)
+
+    def random(*shape: int) -> torch.Tensor:
+        return torch.randn(shape, generator=rng) / 20
+
+    entries = {"encoder.0.window": torch.hann_window(4096), "decoder.window": torch.hann_window(4096)}
+    for source in ("bass", "drums", "vocals", "other"):
+        for norm, width in (("enc.{}.enc.1", 512), ("dec.{}.dec.1", 512), ("dec.{}.dec.4", 4098)):
+            prefix = "layer_" + norm.format(source)
+            entries |= {f"{prefix}.{leaf}": random(width) for leaf in ("weight", "bias", "running_mean")}
+            entries[f"{prefix}.running_var"] = random(width).abs() + 0.5
+            entries[f"{prefix}.num_batches_tracked"] = torch.tensor(7)
+        entries[f"layer_enc.{source}.enc.0.weight"] = random(512, 2974)
+        entries[f"layer_dec.{source}.dec.0.weight"] = random(512, 1024)
+        entries[f"layer_dec.{source}.dec.3.weight"] = random(4098, 512)
+        lstm = torch.nn.LSTM(512, 256, 3, bidirectional=True)
+        entries |= {f"layer_lstm.{source}.{name}": random(*value.shape) for name, value in lstm.named_parameters()}
+        for end, n_bins in (("input", 1487), ("output", 2049)):
+            entries[f"mean_scale.{end}_mean_{source}"] = random(n_bins)
+            entries[f"mean_scale.{end}_scale_{source}"] = random(n_bins) + 1
+    return entries
+
+
+def baseline_mask(entries: dict[str, torch.Tensor], magnitude: torch.Tensor) -> torch.Tensor:
+    """The published network, source by source: (channel, bin, frame) to (source, channel, bin, frame)."""
+
+    def norm(prefix: str, values: torch.Tensor) -> torch.Tensor:
+        mean, variance, weight, bias = (
+            entries[f"{prefix}.{leaf}"] for leaf in ("running_mean", "running_var", "weight", "bias")
+        )
+        return (values - mean) / torch.sqrt(variance + 1e-5) * weight + bias
+
+    frames = magnitude.permute(2, 0, 1)
+    encoded = {}
+    for source in SOURCES:
+        scaled = frames[..., :1487] + entries[f"mean_scale.input_mean_{source}"]
+        scaled = (scaled * entries[f"mean_scale.input_scale_{source}"]).reshape(len(frames), -1)
+        projected = scaled @ entries[f"layer_enc.{source}.enc.0.weight"].T
+        encoded[source] = torch.tanh(norm(f"layer_enc.{source}.enc.1", projected))
+    shared = sum(encoded.values()) / 4
+    joined = torch.zeros(len(frames), 1024)
+    for source in SOURCES:
+        lstm = torch.nn.LSTM(512, 256, 3, bidirectional=True)
+        prefix = f"layer_lstm.{source}."
+        lstm.load_state_dict({key.removeprefix(prefix): entries[key] for key in entries if key.startswith(prefix)})
+        with torch.no_grad():
+            joined += torch.cat((encoded[source], lstm(shared)[0]), -1) / 4
+    masks = []
+    for source in SOURCES:
+        hidden = norm(f"layer_dec.{source}.dec.1", joined @ entries[f"layer_dec.{source}.dec.0.weight"].T)
+        out = norm(f"layer_dec.{source}.dec.4", torch.relu(hidden) @ entries[f"layer_dec.{source}.dec.3.weight"].T)
+        out = out.reshape(len(frames), 2, 2049) * entries[f"mean_scale.output_scale_{source}"]
+        masks.append(torch.relu(out + entries[f"mean_scale.output_mean_{source}"]).permute(1, 2, 0))
+    return torch.stack(masks)
+
+
+def test_the_public_xumx_is_imported_to_start_from(tmp_path: Path) -> None:
+    entries = baseline_entries()
+    magnitude = torch.rand(2, 2049, 6, generator=torch.Generator().manual_seed(1))
+    model = from_original(entries)
+    expected = baseline_mask(entries, magnitude)
+    assert (model(magnitude[None])[0] - expected).abs().max() < 1e-4 * expected.abs().max()
+
+    torch.save({"model_name": "XUMX", "state_dict": entries, "model_args": {"max_bin": 1487}}, tmp_path / "p.pth")
+    assert import_checkpoint(tmp_path / "p.pth").name == "xumx-baseline"
+    file = weights.load("xumx-baseline")
+    assert file.model == "xumx"
+    assert torch.equal(file.entries["input_mean"][3], entries["mean_scale.input_mean_vocals"])
+
+    del entries["layer_dec.other.dec.1.bias"]
+    with pytest.raises(UnknownCheckpoint, match=r"decoder_norm\.bias is missing"):
+        from_original(entries)

@@ -8,6 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from adapted import foreign_separators
+from danna_sep.adapters.spleeter import SpleeterSeparator, SpleeterUNet
+from danna_sep.cascade import Cascade
 from danna_sep.errors import Cancelled, ConfigError
 from danna_sep.models import XUMX, Demucs, DemucsConfig, UNet, UNetConfig, XUMXConfig
 from danna_sep.separators import Blend, MaskSeparator, Separator, WaveformSeparator, only
@@ -31,7 +34,13 @@ def small_separators() -> dict[str, Separator]:
     rows = {"unet": (0.5, 1, 0, 0.3), "demucs": (0.5, 0, 1, 0.7)}
     separators["blend"] = Blend({name: separators[name] for name in rows}, rows)
     separators["only"] = only(separators["blend"], ["vocals", "drums"])
-    return separators
+    networks = tuple(SpleeterUNet((2, 2, 2, 2, 2, 2)).eval().requires_grad_(False) for _ in range(2))
+    separators["spleeter"] = SpleeterSeparator(networks, n_bins=128)
+    separators["spleeter, average"] = SpleeterSeparator(networks, n_bins=64, beyond="average")
+    separators["cascade"] = Cascade(separators["spleeter"], separators["demucs"])
+    rows = {"spleeter": (0, 0, 0, 0.6), "cascade": (1, 1, 0.5, 0.4), "unet": (0, 0, 0.5, 0)}
+    separators["blend of unequals"] = Blend({name: separators[name] for name in rows}, rows)
+    return {**separators, **foreign_separators()}
 
 
 SEPARATORS = small_separators()
@@ -125,6 +134,73 @@ def test_blend_says_so_when_weights_do_not_sum_to_one(caplog: pytest.LogCaptureF
     assert [record.getMessage() for record in caplog.records] == ["blend: the weights for bass sum to 1.1, not to one"]
 
 
+def test_weights_that_need_not_sum_to_one_go_without_a_word(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        blend = Blend({"a": SEPARATORS["demucs"]}, {"a": (1, 0.9, 1, 1)}, sums_to_one=False)
+        blend.only(["bass"])
+    assert not caplog.records
+
+
+class Constant:
+    """Each source is the mixture times a number of its own; remembers what it was asked."""
+
+    sample_rate = 44100
+
+    def __init__(self, **gains: float) -> None:
+        self.sources = tuple(gains)
+        self.gains = gains
+        self.heard: list[Tensor] = []
+
+    def __call__(self, mixture: Tensor) -> Tensor:
+        self.heard.append(mixture.clone())
+        return torch.stack([gain * mixture for gain in self.gains.values()], -3)
+
+
+def test_separators_of_different_sources_are_blended() -> None:
+    """One that lacks a source must add nothing there, and keep its own sources in their places."""
+    vocals = Constant(vocals=0.5, accompaniment=9)
+    four = Constant(drums=1, bass=2, other=3, vocals=4)
+    blend = Blend({"two": vocals, "four": four}, {"two": (0, 0, 0, 0.5), "four": (1, 1, 1, 0.5)})
+    mixture = noise(2, 10)
+    expected = torch.stack([gain * mixture for gain in (1, 2, 3, 2.25)])
+    assert torch.allclose(blend(mixture), expected)
+    assert torch.allclose(only(blend, ["vocals", "drums"])(mixture), expected[[3, 0]])
+    vocals.heard.clear()
+    assert torch.allclose(only(blend, ["bass"])(mixture), expected[[1]])
+    assert not vocals.heard
+
+
+def test_a_weight_for_a_source_that_is_not_there_is_refused() -> None:
+    with pytest.raises(ConfigError, match="two has no bass"):
+        Blend({"two": Constant(vocals=1)}, {"two": (0, 0.1, 0, 1)})
+
+
+def test_a_cascade_hears_what_is_left() -> None:
+    """The second separator must hear the mixture without the first's stems, and only when its own are wanted."""
+    first, rest = Constant(vocals=0.25, accompaniment=0.1), Constant(drums=0.5, bass=0.25, other=0.125, vocals=7)
+    cascade = Cascade(first, rest)
+    assert cascade.sources == SOURCES
+    mixture = noise(3, 2, 10)
+    stems = cascade(mixture)
+    assert torch.allclose(rest.heard[0], 0.75 * mixture)
+    gains = torch.tensor([0.375, 0.1875, 0.09375, 0.25])
+    assert torch.allclose(stems, gains[:, None, None] * mixture[:, None])
+    rest.heard.clear()
+    assert torch.allclose(only(cascade, ["vocals"])(mixture), 0.25 * mixture[:, None])
+    assert not rest.heard
+    narrow = only(cascade, ["vocals", "bass"])
+    assert torch.allclose(narrow(mixture), gains[[3, 1], None, None] * mixture[:, None])
+
+
+def test_a_cascade_refuses_what_does_not_fit() -> None:
+    with pytest.raises(ConfigError, match="no such stem: vocals"):
+        Cascade(Constant(drums=1), Constant(bass=1))
+    slow = Constant(bass=1)
+    slow.sample_rate = 48000
+    with pytest.raises(ConfigError, match="48000"):
+        Cascade(Constant(vocals=1), slow)
+
+
 @pytest.mark.parametrize(
     "weights", [{}, {"b": (1, 1, 1, 1)}, {"a": (1, 1, 1)}, {"a": (1, 1, 1, float("nan"))}], ids=str
 )
@@ -141,11 +217,11 @@ def test_only_refuses_unknown_stems() -> None:
 
 @every
 def test_streamed_result_does_not_depend_on_the_blocks(separator: Separator) -> None:
-    """The grid of segments is absolute: blocks of 1 s or of 0.01 s give the same bits."""
+    """The grid of segments is absolute: blocks of 1 s or of 0.009 s give the same bits."""
     mixture = noise(2, 30000)
     grid = SegmentGrid(8192, 2048)
     one = torch.cat(list(stream(mixture.split(44100, -1), separator, grid)), -1)
-    other = torch.cat(list(stream(mixture.split(441, -1), separator, grid)), -1)
+    other = torch.cat(list(stream(mixture.split(400, -1), separator, grid)), -1)
     assert one.shape == (len(separator.sources), 2, 30000)
     assert torch.equal(one, other)
 

@@ -12,13 +12,24 @@ from pathlib import Path
 
 import typer
 
-from danna_sep.errors import AudioError, Cancelled, ConfigError, DannaSepError, OutputError, WeightsError
+from danna_sep.errors import (
+    AudioError,
+    Cancelled,
+    ConfigError,
+    DannaSepError,
+    EvaluationError,
+    OutputError,
+    SongsError,
+    WeightsError,
+)
 
 OK, UNEXPECTED, BAD_INPUT, BAD_OUTPUT, BAD_WEIGHTS, INTERRUPTED, STDOUT_CLOSED = 0, 1, 2, 3, 4, 130, 141
 
 _CODES: tuple[tuple[type[DannaSepError], int], ...] = (
     (AudioError, BAD_INPUT),
     (ConfigError, BAD_INPUT),
+    (SongsError, BAD_INPUT),
+    (EvaluationError, BAD_INPUT),
     (OutputError, BAD_OUTPUT),
     (WeightsError, BAD_WEIGHTS),
     (Cancelled, INTERRUPTED),

@@ -7,7 +7,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any
@@ -118,3 +118,9 @@ class Interruptible:
         """See `Separator`."""
         with self.interrupt.anywhere():
             return self.separator(mixture)
+
+    def only(self, sources: Sequence[str]) -> Interruptible:
+        """The same for some of its sources."""
+        from danna_sep.separators import only
+
+        return Interruptible(only(self.separator, sources), self.interrupt)

@@ -12,7 +12,8 @@ from danna_sep.errors import WeightsError
 
 
 def list_presets() -> None:
-    """Name, whether it can be used, what it is."""
+    """Name, whether it can be used, what it is; installed separators behind the presets."""
+    from danna_sep import plugins
     from danna_sep.presets import PRESETS
 
     rows = []
@@ -24,6 +25,9 @@ def list_presets() -> None:
         except WeightsError:
             state = "weights missing or damaged"
         rows.append((name, state, preset.summary))
+    for plugin in plugins.known().values():
+        if plugin.name not in PRESETS:  # a preset's name goes first
+            rows.append((plugin.name, "installed" if plugin.is_installed else "not installed", plugin.summary))
     table(rows)
 
 

@@ -72,8 +72,9 @@ class _Session:
         self.codes: list[int] = []
 
     def run(self) -> None:
-        from danna_sep import api, audio, presets
+        from danna_sep import allocator, api, audio, presets
 
+        allocator.keep_freed_memory()
         request = self.request
         options = _options(request)
         files = [path for path in request.files if not self.is_folder(path)]
@@ -83,9 +84,9 @@ class _Session:
             request.template,
             stems=options.outputs,
             extension=request.format,
-            extra={"preset": request.preset},
+            extra={"preset": presets.label(request.preset)},
         )
-        presets.find_weights(request.preset, options.computed)
+        presets.check(request.preset, options.computed)
         ready = [info for path in files if (info := self.probed(path, outputs[path]))]
         if not ready:
             return
@@ -197,7 +198,6 @@ def _options(request: Request) -> Options:
     if request.bits != "auto":
         audio.check_output(request.format, request.bits, SAMPLE_RATE, 1)
     audio.channel_plan(1, request.channels, "")
-    presets.find(request.preset)
     stems = SOURCES if request.stems is None else tuple(name.strip() for name in request.stems.split(","))
     options = Options(
         stems=stems,

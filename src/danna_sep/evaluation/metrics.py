@@ -16,6 +16,20 @@ def mdx_sdr_db(reference: Stems, estimate: Stems) -> Float[Tensor, "*batch sourc
 
     Reference: Mitsufuji et al., "Music Demixing Challenge 2021", Frontiers in Signal Processing 1, 2022.
     """
+    return mdx_ratio_db(*mdx_energies(reference, estimate))
+
+
+def mdx_energies(
+    reference: Stems, estimate: Stems
+) -> tuple[Float[Tensor, "*batch source"], Float[Tensor, "*batch source"]]:
+    """Energy of each stem and of its estimate's error, in double precision; those of a track's blocks add up."""
     signal = reference.double().square().sum((-2, -1))
     distortion = (reference.double() - estimate.double()).square().sum((-2, -1))
+    return signal, distortion
+
+
+def mdx_ratio_db(
+    signal: Float[Tensor, "*batch source"], distortion: Float[Tensor, "*batch source"]
+) -> Float[Tensor, "*batch source"]:
+    """The ratio of the energies of whole tracks, dB."""
     return 10 * torch.log10((signal + 1e-7) / (distortion + 1e-7))

@@ -1,0 +1,233 @@
+"""Preset files: what was written is read and used, and what is wrong in one is said in one line."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import danna_sep
+from danna_sep import preset_file, presets, weights
+from danna_sep.errors import ConfigError, CorruptWeights, MissingWeights, WriteFailed
+from danna_sep.preset_file import CascadePart, FilePart, PluginPart, PresetFile, PresetPart, WeightsPart
+from danna_sep.separators import Blend
+from danna_sep.types import SOURCES
+
+ALL = dict.fromkeys(SOURCES, 1.0)
+
+
+def write(path: Path, separators: Any = None, blend: Any = None, **fields: Any) -> Path:
+    separators = {"a": {"preset": "unet"}} if separators is None else separators
+    content = {"format": "danna-sep-preset/1", "separators": separators}
+    content["blend"] = dict.fromkeys(separators, ALL) if blend is None else blend
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({**content, **fields}))
+    return path
+
+
+def test_what_was_written_is_read(tmp_path: Path) -> None:
+    preset = PresetFile(
+        {
+            "one": PresetPart("danna"),
+            "two": WeightsPart("provisional-unet"),
+            "three": FilePart(tmp_path / "elsewhere" / "mine.safetensors"),
+            "four": PluginPart("htdemucs", {"model": "htdemucs_ft", "shifts": 1, "fast": True, "share": 0.5}),
+            "five": CascadePart(PluginPart("spleeter"), PresetPart(str(tmp_path / "other.json"))),
+        },
+        {
+            "one": {"drums": 0.1, "bass": 1 / 3, "other": -0.5, "vocals": 0.0},
+            "two": {"drums": 1e-300},
+            "three": {},
+            "four": ALL,
+            "five": {"vocals": 1.0},
+        },
+        "five of them",
+    )
+    path = tmp_path / "folder" / "blend.json"
+    preset_file.write(path, preset)
+    read = preset_file.read(path)
+    assert read.blend == preset.blend
+    assert read.summary == preset.summary
+    assert {name: read.separators[name] for name in ("one", "two", "four")} == {
+        name: preset.separators[name] for name in ("one", "two", "four")
+    }
+    three, five = read.separators["three"], read.separators["five"]
+    assert isinstance(three, FilePart)
+    assert three.path.resolve() == (tmp_path / "elsewhere" / "mine.safetensors").resolve()
+    assert isinstance(five, CascadePart)
+    assert isinstance(five.rest, PresetPart)
+    assert Path(five.rest.name).resolve() == (tmp_path / "other.json").resolve()
+    assert json.loads(path.read_text())["separators"]["three"] == {"file": "../elsewhere/mine.safetensors"}
+
+
+def text(separators: str = '{"a": {"preset": "unet"}}', blend: str = '{"a": {"drums": 1}}', more: str = "") -> str:
+    return f'{{"format": "danna-sep-preset/1", {more}"separators": {separators}, "blend": {blend}}}'
+
+
+WRONG: dict[str, tuple[str, str]] = {
+    "not JSON": ("{", "not a preset file"),
+    "not text": ("\xff", "not a preset file"),
+    "no object": ("[]", "must be an object"),
+    "nested without end": ("[" * 100_000, "not a preset file"),
+    "another format": ('{"format": "danna-sep-preset/2"}', "danna-sep-preset/2"),
+    "no format": ("{}", "this version reads"),
+    "unknown field": (text(more='"blnd": {}, '), "no field 'blnd'"),
+    "no separators": (text("{}", "{}"), "names none"),
+    "missing blend": ('{"format": "danna-sep-preset/1", "separators": {}}', "'blend' is missing"),
+    "missing row": (text(blend="{}"), "'a' is missing"),
+    "a row too many": (text(blend='{"a": {}, "b": {}}'), "no field 'b'"),
+    "unknown source": (text(blend='{"a": {"guitar": 1}}'), "no field 'guitar'"),
+    "text for a weight": (text(blend='{"a": {"drums": "1"}}'), "finite number, not '1'"),
+    "truth for a weight": (text(blend='{"a": {"drums": true}}'), "finite number, not True"),
+    "null for a weight": (text(blend='{"a": {"drums": null}}'), "finite number"),
+    "NaN": (text(blend='{"a": {"drums": NaN}}'), "NaN is not a number"),
+    "infinite": (text(blend='{"a": {"drums": 1e999}}'), "finite number"),
+    "too long": (text(blend='{"a": {"drums": 1' + 400 * "0" + "}}"), "finite number"),
+    "a list of weights": (text(blend='{"a": [1, 1, 1, 1]}'), "must be an object, not list"),
+    "twice the same": (text(blend='{"a": {"drums": 1, "drums": 2}}'), "'drums' stands there twice"),
+    "no kind": (text('{"a": {}}'), "just one of"),
+    "two kinds": (text('{"a": {"preset": "unet", "weights": "x"}}'), "just one of"),
+    "options without plug-in": (text('{"a": {"preset": "unet", "options": {}}}'), "no field 'options'"),
+    "number for a name": (text('{"a": {"preset": 1}}'), "must be text"),
+    "empty name": (text('{"a": {"file": ""}}'), "must be text"),
+    "bad option": (text('{"a": {"plugin": "x", "options": {"y": []}}}'), "'y' must be text"),
+    "device": (text('{"a": {"plugin": "x", "options": {"device": "cuda"}}}'), "'device'"),
+    "cascade of nothing": (text('{"a": {"cascade": {}}}'), "'taken' is missing"),
+    "cascade of a kazoo": (
+        text('{"a": {"cascade": {"taken": ["kazoo"], "first": {}, "rest": {}}}}'),
+        '"taken" must be a list',
+    ),
+    "summary of two lines": (text(more='"summary": "a\\nb", '), "one line"),
+}
+
+
+@pytest.mark.parametrize(("content", "said"), WRONG.values(), ids=WRONG)
+def test_what_is_wrong_is_said(tmp_path: Path, content: str, said: str) -> None:
+    """A typing error must not quietly become another blend; the line names file and place."""
+    path = tmp_path / "bad.json"
+    path.write_bytes(content.encode("latin1"))
+    with pytest.raises(ConfigError) as caught:
+        preset_file.read(path)
+    assert said in str(caught.value)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_the_text_that_the_wrong_ones_change_is_right(tmp_path: Path) -> None:
+    (tmp_path / "good.json").write_text(text())
+    assert preset_file.read(tmp_path / "good.json").sources == ("drums",)
+
+
+def test_the_manuals_examples_are_right(tmp_path: Path) -> None:
+    """People will copy them."""
+    manual = (Path(__file__).parent.parent / "docs" / "blending.md").read_text(encoding="utf-8")
+    examples = re.findall(r"```json\n(.*?)```", manual, re.DOTALL)
+    assert len(examples) == 2
+    for example in examples:
+        (tmp_path / "example.json").write_text(example)
+        assert preset_file.read(tmp_path / "example.json").sources == SOURCES
+
+
+def test_what_would_not_be_read_is_not_written(tmp_path: Path) -> None:
+    path = tmp_path / "blend.json"
+    with pytest.raises(ConfigError, match="finite"):
+        preset_file.write(path, PresetFile({"a": PresetPart("unet")}, {"a": {"drums": float("nan")}}))
+    (tmp_path / "file").touch()
+    with pytest.raises(WriteFailed):
+        preset_file.write(tmp_path / "file" / "blend.json", PresetFile({"a": PresetPart("unet")}, {"a": ALL}))
+    assert [each.name for each in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_preset_file_is_used_as_a_preset(tmp_path: Path) -> None:
+    """Its blend must be the one that its numbers say, of the separators that it names."""
+    own = tmp_path / "mine.safetensors"
+    file = weights.load("provisional-unet")
+    weights.write(own, model=file.model, config=file.config, entries=file.entries, metadata={})
+    write(tmp_path / "inner.json", {"d": {"preset": "demucs"}})
+    path = write(
+        tmp_path / "blend.json",
+        {
+            "mine": {"file": "mine.safetensors"},
+            "registered": {"weights": "provisional-demucs"},
+            "inner": {"preset": "inner.json"},
+            "built in": {"preset": "xumx"},
+        },
+        {
+            "mine": {"drums": 0.25, "vocals": 0.5},
+            "registered": {"drums": 0.5, "bass": 2},
+            "inner": {"vocals": 0.5, "bass": -1},
+            "built in": {"other": 0.75},
+        },
+    )
+    separator = danna_sep.load(path)
+    assert isinstance(separator, Blend)
+    mixture = torch.randn(2, 6000)
+    unet, demucs, xumx = (danna_sep.load(name)(mixture) for name in ("unet", "demucs", "xumx"))
+    expected = torch.stack([0.25 * unet[0] + 0.5 * demucs[0], demucs[1], 0.75 * xumx[2], 0.5 * (unet[3] + demucs[3])])
+    assert torch.allclose(separator(mixture), expected, atol=1e-6)
+    bass = danna_sep.load(path, stems=["bass"])
+    assert isinstance(bass, Blend)
+    assert sorted(bass.separators) == ["inner", "registered"]
+    assert torch.allclose(bass(mixture), expected[[1]], atol=1e-6)
+    by_name = danna_sep.separate(mixture.numpy(), 44100, str(path))
+    assert by_name["vocals"] == pytest.approx(expected[3].numpy(), abs=1e-5)
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_cascade_in_a_preset_file(tmp_path: Path) -> None:
+    cascade = {"taken": ["vocals"], "first": {"preset": "unet"}, "rest": {"preset": "demucs"}}
+    path = write(tmp_path / "cascade.json", {"both": {"cascade": cascade}})
+    mixture = torch.randn(2, 6000)
+    vocals = danna_sep.load("unet", stems=["vocals"])(mixture)[0]
+    rest = danna_sep.load("demucs")(mixture - vocals)
+    stems = danna_sep.load(path)(mixture)
+    assert torch.allclose(stems, torch.stack([*rest[:3], vocals]), atol=1e-6)
+    assert torch.allclose(danna_sep.load(path, stems=["vocals"])(mixture), vocals[None], atol=1e-6)
+    assert torch.allclose(danna_sep.load(path, stems=["bass"])(mixture), rest[[1]], atol=1e-6)
+
+
+@pytest.mark.usefixtures("tiny")
+def test_what_a_preset_file_needs_is_looked_for(tmp_path: Path) -> None:
+    """Before anything is loaded, and only what the stems wanted need."""
+    missing = write(tmp_path / "a.json", {"a": {"file": "gone.safetensors"}, "b": {"preset": "unet"}},
+                    {"a": {"vocals": 1}, "b": {"drums": 1}})  # fmt: skip
+    for look in (presets.check, danna_sep.load):
+        with pytest.raises(MissingWeights, match=r"gone\.safetensors: no such file"):
+            look(str(missing), ["vocals"]) if look is presets.check else look(missing, stems=["vocals"])
+    presets.check(str(missing), ["drums"])
+    for separators, error, said in (
+        ({"a": {"weights": "nobodys"}}, MissingWeights, "nobodys"),
+        ({"a": {"plugin": "nobodys"}}, ConfigError, "no separator 'nobodys' is installed"),
+        ({"a": {"preset": "nobodys"}}, ConfigError, "no preset 'nobodys'"),
+        ({"a": {"preset": "gone.json"}}, ConfigError, "gone.json: cannot be read"),
+        ({"a": {"file": "bad.safetensors"}}, CorruptWeights, "bad.safetensors"),
+        ({"a": {"preset": "self.json"}}, ConfigError, "a part of itself"),
+        ({"a": {"cascade": {"taken": ["bass"], "first": {"preset": "unet"}, "rest": {"preset": "self.json"}}}},
+         ConfigError, "a part of itself"),
+    ):  # fmt: skip
+        (tmp_path / "bad.safetensors").write_bytes(b"nothing")
+        path = write(tmp_path / "self.json", separators)
+        with pytest.raises(error, match=said):
+            presets.check(str(path))
+        with pytest.raises(error, match=said):
+            danna_sep.load(path)
+
+
+@pytest.mark.usefixtures("tiny")
+def test_stems_without_weights_are_not_made_up(tmp_path: Path) -> None:
+    """Silence in the place of stems that nobody separates would look like a result."""
+    path = write(tmp_path / "vocals.json", {"a": {"preset": "unet"}}, {"a": {"vocals": 1, "bass": 0}})
+    with pytest.raises(ConfigError, match="no weights for drums, other; choose stems out of bass, vocals"):
+        presets.check(str(path))
+    with pytest.raises(ConfigError, match="all weights for bass are 0"):
+        danna_sep.load(path, stems=["bass"])
+    stems = danna_sep.load(path, stems=["bass", "vocals"])(torch.randn(2, 6000))
+    assert not stems[0].any()
+    assert stems[1].any()
+    with pytest.raises(ConfigError, match="no weights at all"):
+        presets.sources_of(str(write(tmp_path / "none.json", blend={"a": {}})))
