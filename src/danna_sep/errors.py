@@ -16,6 +16,9 @@
     │   ├── CorruptWeights        size or SHA-256 differ from what is recorded
     │   ├── UnknownCheckpoint     not the entries or shapes of any model we know
     │   └── DownloadFailed        the network or the server did not give the file
+    ├── SongsError            songs with stems that cannot be used for training or evaluation
+    ├── TrainingFailed        a training that cannot go on, such as for a loss that is not finite
+    ├── EvaluationError       results of evaluations that cannot be read or compared
     ├── ConfigError           settings that contradict each other or are out of range
     └── Cancelled             the caller asked to stop
 
@@ -87,6 +90,18 @@ class UnknownCheckpoint(WeightsError):
 
 class DownloadFailed(WeightsError):
     """The network or the server did not give the file."""
+
+
+class SongsError(DannaSepError):
+    """Songs with stems that cannot be used for training or evaluation."""
+
+
+class TrainingFailed(DannaSepError):
+    """A training that cannot go on, such as for a loss that is not finite."""
+
+
+class EvaluationError(DannaSepError):
+    """Results of evaluations that cannot be read or compared."""
 
 
 class ConfigError(DannaSepError):

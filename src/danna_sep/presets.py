@@ -1,4 +1,8 @@
-"""Named systems: which models, which weights, which blend."""
+"""Named systems: which models, which weights, which blend.
+
+A name is a built-in preset's, the path of a preset file (it ends in .json) or of a weights file (.safetensors), or an
+installed separator's.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from danna_sep import weights
+from danna_sep import plugins, preset_file, weights
 from danna_sep.errors import ConfigError
+from danna_sep.preset_file import FilePart, Part, PluginPart, PresetPart, WeightsPart
 from danna_sep.types import SOURCES
 from danna_sep.weights.originals import ORIGINAL_BLEND, ORIGINAL_FAST_BLEND
 
@@ -67,6 +72,15 @@ PRESETS: Final[Mapping[str, Preset]] = {
 }
 
 
+@dataclass(frozen=True)
+class _Use:
+    """How the models of a system will be used; see `load`."""
+
+    shifts: int = 1
+    whole: bool = False
+    device: str | torch.device = "cpu"
+
+
 def load(
     preset: str = "danna",
     *,
@@ -78,45 +92,63 @@ def load(
     """The separator that a preset names, ready to be called.
 
     Args:
-        preset: A key of PRESETS.
+        preset: A key of PRESETS, the path of a preset file, or an installed separator's name.
         sources: Stems wanted; what they do not need is neither loaded nor computed.
         shifts: Runs of the waveform model, averaged.
         whole: Separate as the authors did, on whole tracks; matters to the original system only.
         device: Where the parameters go.
 
     Raises:
-        ConfigError: No such preset or stem.
+        ConfigError: No such preset or stem, or a preset file that cannot be used.
         WeightsError: Weights that are missing or damaged.
     """
-    import torch
-
-    from danna_sep.convert import check_entries, original_separator
-    from danna_sep.models import build
-    from danna_sep.separators import Blend, MaskSeparator, WaveformSeparator, only
-
-    chosen = find(preset)
     if shifts < 1:
         raise ConfigError(f"shifts must be at least 1, not {shifts}")
-    paths = find_weights(preset, sources)
-    separators: dict[str, Separator] = {}
-    for name, path in paths.items():
-        file = weights.read(path)
-        with torch.device("meta"):
-            model = build(file.model, file.config)
-        check_entries(model, file.entries, str(path))
-        model.load_state_dict(file.entries, assign=True)
-        model.requires_grad_(False).eval().to(device)
-        if chosen.is_original and whole:
-            separators[name] = original_separator(model, shifts)
-        elif file.model == "demucs":
-            separators[name] = WaveformSeparator(model, shifts)
-        else:
-            separators[name] = MaskSeparator(model)
-    return only(Blend(separators, {name: chosen.blend[name] for name in separators}), sources)
+    check_sources(sources)
+    return _load(preset, tuple(sources), _Use(shifts, whole, device), ())
+
+
+def check(preset: str, sources: Sequence[str] = SOURCES) -> None:
+    """Look for all that a preset needs for some stems; without torch, so that what is missing is said at once.
+
+    Raises:
+        ConfigError: No such preset or stem, a preset file that cannot be used, or a separator that is not installed.
+        WeightsError: Weights that are missing or damaged.
+    """
+    check_sources(sources)
+    _check(preset, tuple(sources), ())
+
+
+def label(preset: str) -> str:
+    """What to call a preset in the names of files: its name, or its file's without the ending."""
+    return Path(preset).stem if preset_file.is_file_name(preset) else preset
+
+
+def rows(preset: str) -> dict[str, dict[str, float]]:
+    """Weight of each separator or model of a built-in preset or a preset file in each source.
+
+    Raises:
+        ConfigError: No such preset, or a preset file that cannot be read.
+    """
+    if preset_file.is_file_name(preset):
+        return {name: dict(row) for name, row in preset_file.read(Path(preset)).blend.items()}
+    return {name: dict(zip(SOURCES, map(float, row), strict=True)) for name, row in find(preset).blend.items()}
+
+
+def sources_of(preset: str) -> tuple[str, ...]:
+    """The stems that a built-in preset or a preset file gives.
+
+    Raises:
+        ConfigError: No such preset, or a preset file that cannot be read or gives none.
+    """
+    given = tuple(source for source in SOURCES if any(source in row for row in rows(preset).values()))
+    if not given:
+        raise ConfigError(f"{preset}: has no weights at all")
+    return given
 
 
 def find(preset: str) -> Preset:
-    """The preset of that name.
+    """The built-in preset of that name.
 
     Raises:
         ConfigError: There is none.
@@ -127,7 +159,7 @@ def find(preset: str) -> Preset:
 
 
 def find_weights(preset: str, sources: Sequence[str] = SOURCES) -> dict[str, Path]:
-    """File of each model that a preset needs for some stems; without torch, so that what is missing is said at once.
+    """File of each model that a built-in preset needs for some stems; without torch.
 
     Raises:
         ConfigError: No such preset or stem.
@@ -147,3 +179,162 @@ def check_sources(sources: Sequence[str]) -> None:
             raise ConfigError(f"no stem {source!r}; there are {', '.join(SOURCES)}")
     if not sources or len(set(sources)) < len(sources):
         raise ConfigError(f"stems must be one or more different ones of {', '.join(SOURCES)}")
+
+
+def weights_files(preset: str) -> dict[str, Path]:
+    """Every weights file that a preset uses, by a name for it: what makes its results what they are.
+
+    Raises:
+        ConfigError: No such preset, or a preset file that cannot be used.
+        WeightsError: Weights that are missing or damaged.
+    """
+    if preset in PRESETS:
+        return find_weights(preset)
+    if not preset_file.is_file_name(preset):
+        _check_known(preset)
+        return {}
+    check(preset, sources_of(preset))
+    files: dict[str, Path] = {}
+    for name, part in preset_file.read(Path(preset)).separators.items():
+        files |= {f"{name}{tail}": path for tail, path in _files_of_part(part).items()}
+    return files
+
+
+def _files_of_part(part: Part) -> dict[str, Path]:
+    if isinstance(part, FilePart):
+        return {"": part.path}
+    if isinstance(part, WeightsPart):
+        return {"": weights.find(part.name)}
+    if isinstance(part, PresetPart):
+        return {f"/{name}": path for name, path in weights_files(part.name).items()}
+    if isinstance(part, PluginPart):
+        return {}
+    named = (("first", part.first), ("rest", part.rest))
+    return {f"/{name}{tail}": path for name, each in named for tail, path in _files_of_part(each).items()}
+
+
+def _check(preset: str, sources: tuple[str, ...], parents: tuple[Path, ...]) -> None:
+    if preset in PRESETS:
+        find_weights(preset, sources)
+    elif preset_file.is_file_name(preset):
+        file, parents = _opened(preset, sources, parents)
+        for name in file.needed(sources):
+            own = tuple(source for source in sources if file.blend[name].get(source))
+            _check_part(file.separators[name], own, parents)
+    else:
+        _check_known(preset)
+
+
+def _check_part(part: Part, sources: tuple[str, ...], parents: tuple[Path, ...]) -> None:
+    if isinstance(part, PresetPart):
+        _check(part.name, sources, parents)
+    elif isinstance(part, WeightsPart):
+        weights.find(part.name)
+    elif isinstance(part, FilePart):
+        weights.read_header(part.path)
+    elif isinstance(part, PluginPart):
+        plugins.find(part.name)
+    else:
+        _check_part(part.first, part.taken, parents)
+        if left := tuple(source for source in sources if source not in part.taken):
+            _check_part(part.rest, left, parents)
+
+
+def _check_known(preset: str) -> None:
+    if preset not in plugins.known():
+        raise ConfigError(
+            f"no preset {preset!r}; there are {', '.join((*PRESETS, *plugins.known()))}, "
+            "and files that end in .json or .safetensors"
+        )
+    plugins.find(preset)
+
+
+def _opened(
+    preset: str, sources: tuple[str, ...], parents: tuple[Path, ...]
+) -> tuple[preset_file.PresetFile, tuple[Path, ...]]:
+    """A preset file that has weights for these sources, and the files that led to it."""
+    path = Path(preset)
+    if path.resolve() in parents:
+        raise ConfigError(f"{path}: this preset is a part of itself")
+    file = preset_file.read(path)
+    if missing := [source for source in sources if source not in file.sources]:
+        has = f"choose stems out of {', '.join(file.sources)}" if file.sources else "it has no weights at all"
+        raise ConfigError(f"{path}: no weights for {', '.join(missing)}; {has}")
+    if not file.needed(sources):
+        raise ConfigError(f"{path}: all weights for {', '.join(sources)} are 0, so there is nothing to separate")
+    return file, (*parents, path.resolve())
+
+
+def _load(preset: str, sources: tuple[str, ...], use: _Use, parents: tuple[Path, ...]) -> Separator:
+    from danna_sep.separators import Blend, only
+
+    if preset in PRESETS:
+        return _load_built_in(preset, sources, use)
+    if not preset_file.is_file_name(preset):
+        _check_known(preset)
+        return only(plugins.load(preset, device=use.device), sources)
+    file, parents = _opened(preset, sources, parents)
+    separators: dict[str, Separator] = {}
+    blend: dict[str, list[float]] = {}
+    for name in file.needed(sources):
+        row = file.blend[name]
+        own = tuple(source for source in sources if row.get(source))
+        try:
+            separators[name] = _load_part(file.separators[name], own, use, parents)
+        except ConfigError as error:
+            raise ConfigError(f"{preset}: {name}: {error}") from error
+        blend[name] = [row.get(source, 0.0) for source in sources]
+    # The weights are as somebody chose or fitted them: no word if they do not sum to one.
+    return Blend(separators, blend, sources, sums_to_one=False)
+
+
+def _load_part(part: Part, sources: tuple[str, ...], use: _Use, parents: tuple[Path, ...]) -> Separator:
+    from danna_sep.cascade import Cascade
+    from danna_sep.separators import only
+
+    if isinstance(part, PresetPart):
+        return _load(part.name, sources, use, parents)
+    if isinstance(part, WeightsPart):
+        return only(_load_model(weights.find(part.name), use), sources)
+    if isinstance(part, FilePart):
+        return only(_load_model(part.path, use), sources)
+    if isinstance(part, PluginPart):
+        return only(plugins.load(part.name, device=use.device, options=part.options), sources)
+    first = _load_part(part.first, part.taken, use, parents)
+    left = tuple(source for source in sources if source not in part.taken)
+    if not left:
+        return only(first, sources)
+    return Cascade(first, _load_part(part.rest, left, use, parents), part.taken, sources)
+
+
+def _load_built_in(preset: str, sources: tuple[str, ...], use: _Use) -> Separator:
+    from danna_sep.separators import Blend, only
+
+    chosen = find(preset)
+    separators = {
+        name: _load_model(path, use, chosen.is_original and use.whole)
+        for name, path in find_weights(preset, sources).items()
+    }
+    # Models that these stems do not need are not there, so the others' weights may lack theirs elsewhere.
+    blend = Blend(separators, {name: chosen.blend[name] for name in separators}, sums_to_one=False)
+    return only(blend, sources)
+
+
+def _load_model(path: Path, use: _Use, in_the_originals_way: bool = False) -> Separator:
+    import torch
+
+    from danna_sep.convert import check_entries, original_separator
+    from danna_sep.models import build
+    from danna_sep.separators import MaskSeparator, WaveformSeparator
+
+    file = weights.read(path)
+    with torch.device("meta"):
+        model = build(file.model, file.config)
+    check_entries(model, file.entries, str(path))
+    model.load_state_dict(file.entries, assign=True)
+    model.requires_grad_(False).eval().to(use.device)
+    if in_the_originals_way:
+        return original_separator(model, use.shifts)
+    if file.model == "demucs":
+        return WaveformSeparator(model, use.shifts)
+    return MaskSeparator(model)

@@ -29,7 +29,8 @@ logger = logging.getLogger(__name__)
 class Separator(Protocol):
     """Mixture to stems.
 
-    One may also have a `device`, to which mixtures are then brought, and say that it `hears_whole_tracks`.
+    One may also have a `device`, to which mixtures are then brought, say that it `hears_whole_tracks`, and give
+    itself for some of its sources with `only(sources)`, where that spares work.
 
     Laws: the stems are as long as the mixture, for any length >= 1; the mixture is left untouched; items of
     a batch do not influence each other; silence gives silence; the same mixture gives the same stems.
@@ -45,6 +46,14 @@ class Separator(Protocol):
 
     def __call__(self, mixture: Mixture) -> Stems:
         """Stems of a stereo mixture with any leading axes, the source axis before the channel axis."""
+
+
+@runtime_checkable
+class _Narrowable(Protocol):
+    """A separator that knows best what some of its sources need."""
+
+    def only(self, sources: Sequence[str]) -> Separator:
+        """The same for some of its sources."""
 
 
 @dataclass(frozen=True)
@@ -150,8 +159,9 @@ class Blend:
 
     Args:
         separators: By name.
-        weights: For each of those names, a weight per source of `sources`.
-        sources: Stems to return; every separator must have them.
+        weights: For each of those names, a weight per source of `sources`; 0 for what it does not have.
+        sources: Stems to return.
+        sums_to_one: Whether the weights of a source are meant to; then it is logged where they do not.
 
     Raises:
         ConfigError: Names, numbers of weights, sources or rates that do not fit together.
@@ -162,14 +172,17 @@ class Blend:
         separators: Mapping[str, Separator],
         weights: Mapping[str, Sequence[float]],
         sources: tuple[str, ...] = SOURCES,
+        *,
+        sums_to_one: bool = True,
     ) -> None:
         _check_blend(separators, weights, sources)
+        self.sums_to_one = sums_to_one
         self.separators = dict(separators)
         self.weights = {name: tuple(float(weight) for weight in weights[name]) for name in separators}
         self.sources = sources
         self.sample_rate = next(iter(separators.values())).sample_rate
         for source, total in zip(sources, map(sum, zip(*self.weights.values(), strict=True)), strict=True):
-            if abs(total - 1) > 1e-3:
+            if sums_to_one and abs(total - 1) > 1e-3:
                 logger.warning("blend: the weights for %s sum to %.3g, not to one", source, total)
 
     @property
@@ -195,7 +208,7 @@ class Blend:
             separator = self.separators[name]
             estimate = separator(mixture)
             if separator.sources != self.sources:
-                estimate = _pick(estimate, separator.sources, self.sources)
+                estimate = _place(estimate, separator.sources, self.sources)
             yield estimate
 
     def only(self, sources: Sequence[str]) -> Blend:
@@ -203,8 +216,8 @@ class Blend:
         places = [self.sources.index(source) for source in sources]
         weights = {name: tuple(row[place] for place in places) for name, row in self.weights.items()}
         kept = {name: row for name, row in weights.items() if any(row)} or weights
-        separators = {name: only(self.separators[name], sources) for name in kept}
-        return Blend(separators, kept, tuple(sources))
+        separators = {name: _only_shared(self.separators[name], sources) for name in kept}
+        return Blend(separators, kept, tuple(sources), sums_to_one=self.sums_to_one)
 
 
 @dataclass(frozen=True)
@@ -242,11 +255,17 @@ def only(separator: Separator, sources: Sequence[str]) -> Separator:
         raise ConfigError(f"no such stem: {', '.join(missing)}; there are {', '.join(separator.sources)}")
     if wanted == separator.sources:
         return separator
-    if isinstance(separator, Blend):
+    if isinstance(separator, _Narrowable):
         return separator.only(wanted)
     if isinstance(separator, MaskSeparator | WaveformSeparator):
         return replace(separator, sources=wanted)
     return _Selection(separator, wanted)
+
+
+def _only_shared(separator: Separator, sources: Sequence[str]) -> Separator:
+    """The separator for those of the sources that it has; all of it if it has none."""
+    shared = [source for source in sources if source in separator.sources]
+    return only(separator, shared) if shared else separator
 
 
 def _pick(
@@ -254,6 +273,18 @@ def _pick(
 ) -> Float[Tensor, "*batch _source channel time"]:
     places = torch.tensor([available.index(source) for source in wanted], device=stems.device)
     return stems.index_select(-3, places)
+
+
+def _place(
+    stems: Stems, available: tuple[str, ...], wanted: tuple[str, ...]
+) -> Float[Tensor, "*batch _source channel time"]:
+    """The stems that are wanted, zeros for those that are not available."""
+    shared = tuple(source for source in wanted if source in available)
+    picked = _pick(stems, available, shared)
+    if shared == wanted:
+        return picked
+    placed = stems.new_zeros(*stems.shape[:-3], len(wanted), *stems.shape[-2:])
+    return placed.index_copy(-3, torch.tensor([wanted.index(source) for source in shared], device=stems.device), picked)
 
 
 def _device_of(model: nn.Module) -> torch.device:
@@ -274,5 +305,6 @@ def _check_blend(
     if len(rates) > 1:
         raise ConfigError(f"blend: separators work at different rates: {sorted(rates)} Hz")
     for name, separator in separators.items():
-        for source in set(sources) - set(separator.sources):
-            raise ConfigError(f"blend: {name} has no {source}")
+        for source, weight in zip(sources, weights[name], strict=True):
+            if weight and source not in separator.sources:
+                raise ConfigError(f"blend: {name} has no {source}, so its weight there must be 0")
