@@ -100,6 +100,26 @@ def test_wrong_usage(capfd: pytest.CaptureFixture[str], tiny: Path, data: Path, 
         assert not out.exists()
 
 
+def test_weights_and_preset_files(capfd: pytest.CaptureFixture[str], tiny: Path, data: Path, tmp_path: Path) -> None:
+    """A training's result is judged as what it is: by its file, a preset file, and its preset."""
+    (weights_file,) = tiny.rglob("provisional-unet.safetensors")
+    preset_file = tmp_path / "mine.json"
+    part = {"weights": "provisional-unet"}
+    ones = {"unet": dict.fromkeys(SOURCES, 1)}
+    preset_file.write_text(json.dumps({"format": "danna-sep-preset/1", "separators": {"unet": part}, "blend": ones}))
+    found = []
+    for place, system in enumerate(("unet", weights_file, preset_file)):
+        out = tmp_path / f"out-{place}"
+        options = ("--data", data, "--split", "train", "--only-mdx", "--segment", "1.2")
+        outcome = call(capfd, "evaluate", system, *options, "--out", out)
+        assert outcome.code == 0, outcome.err
+        found.append(json.loads((out / "results.json").read_text()))
+    assert found[0]["songs"][0]["mdx_sdr_db"]["bass"] == pytest.approx(found[1]["songs"][0]["mdx_sdr_db"]["bass"])
+    assert found[0]["songs"][0]["mdx_sdr_db"] == found[2]["songs"][0]["mdx_sdr_db"]
+    hashes = [sorted(result["system"]["weights"].values()) for result in found]
+    assert hashes[0] == hashes[1] == hashes[2]
+
+
 def test_missing_weights_are_said_at_once(capfd: pytest.CaptureFixture[str], data: Path, tmp_path: Path) -> None:
     outcome = call(capfd, "evaluate", "original", "--data", data, "--out", tmp_path / "out")
     assert outcome.code == 4

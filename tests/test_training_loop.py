@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file
 
 from danna_sep import weights
-from danna_sep.errors import Cancelled, ConfigError, CorruptWeights, SongsError, TrainingFailed
+from danna_sep.errors import Cancelled, ConfigError, CorruptWeights, MissingWeights, SongsError, TrainingFailed
 from danna_sep.songs import Song, find_songs
 from danna_sep.training import events, loop
 from danna_sep.training.recipe import Recipe, with_settings
@@ -137,12 +137,16 @@ def test_gone_on_with_anywhere_it_ends_the_same(data: Path, tmp_path: Path, name
     assert same(tmp_path / "through" / "best.safetensors", tmp_path / "stopped" / "best.safetensors")
 
 
-def kill_and_go_on(data: Path, folder: Path, n_kills: int, epochs: int) -> None:
-    """Train through the command line, killed at random times while it makes steps."""
+def train_command(data: Path, folder: Path, epochs: int, save_every_s: int) -> list[str]:
     settings = [*TINY["unet"], *SHORT, f"epochs={epochs}"]
     command = [sys.executable, "-m", "danna_sep", "train", "unet", "--data", str(data), "--out", str(folder)]
-    command += ["--workers", "1", "--threads", "1", "--save-every", "0", "--device", "cpu", "--json"]
-    command += [part for setting in settings for part in ("--set", setting)]
+    command += ["--workers", "1", "--threads", "1", "--save-every", str(save_every_s), "--device", "cpu", "--json"]
+    return command + [part for setting in settings for part in ("--set", setting)]
+
+
+def kill_and_go_on(data: Path, folder: Path, n_kills: int, epochs: int) -> None:
+    """Train through the command line, killed at random times while it makes steps."""
+    command = train_command(data, folder, epochs, save_every_s=0)
     rng = random.Random(0)
     for kill in range(n_kills + 1):
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
@@ -163,6 +167,33 @@ def test_killed_it_ends_the_same(data: Path, tmp_path: Path) -> None:
     kill_and_go_on(data, tmp_path / "killed", n_kills=1, epochs=2)
     kill_and_go_on(data, tmp_path / "through", n_kills=0, epochs=2)
     assert same(tmp_path / "through" / "last.safetensors", tmp_path / "killed" / "last.safetensors")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="interrupts of other processes are a POSIX matter")
+def test_ctrl_c_saves_and_the_same_command_goes_on(data: Path, tmp_path: Path) -> None:
+    """A terminal sends the interrupt to the reading processes too; they must not die noisily of it."""
+    command = train_command(data, tmp_path / "run", 2, save_every_s=3600)
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    for line in process.stdout:
+        if json.loads(line)["event"] == "stepped":
+            os.killpg(process.pid, signal.SIGINT)
+            break
+    process.stdout.close()
+    said = process.stderr.read().splitlines()
+    process.stderr.close()
+    assert process.wait() == 130
+    assert len(said) == 1, said
+    assert "goes on from here" in said[0]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    first = json.loads(done.stdout.splitlines()[0])
+    assert (first["epoch"], first["batch"]) != (0, 0)
+    run_through = train_command(data, tmp_path / "through", 2, save_every_s=3600)
+    subprocess.run(run_through, capture_output=True, check=True)
+    assert same(tmp_path / "through" / "last.safetensors", tmp_path / "run" / "last.safetensors")
 
 
 @pytest.mark.slow
@@ -266,6 +297,20 @@ def test_weights_to_start_from_bring_their_size(data: Path, tmp_path: Path) -> N
     assert all(torch.equal(before[name], after[name]) for name in before if not name.endswith(moving))
     with pytest.raises(ConfigError, match="weights of unet, but the recipe trains demucs"):
         list(loop.train(tiny("demucs"), *songs_of(data), tmp_path / "third", init=init, options=options))
+
+
+def test_weights_that_are_not_there_leave_no_folder(data: Path, tmp_path: Path) -> None:
+    options = loop.Options(device="cpu", n_workers=0)
+    missing, folder = tmp_path / "none.safetensors", tmp_path / "run"
+    with pytest.raises(MissingWeights, match=r"none\.safetensors"):
+        list(loop.train(tiny("unet"), *songs_of(data), folder, init=missing, options=options))
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize(("device", "said"), [("gpu", "no device 'gpu'"), ("cpu:0", "CUDA_VISIBLE_DEVICES")])
+def test_an_unknown_device_is_refused(data: Path, tmp_path: Path, device: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        list(loop.train(tiny("unet"), *songs_of(data), tmp_path, options=loop.Options(device=device)))
 
 
 def test_an_epoch_without_a_batch_is_refused(data: Path, tmp_path: Path) -> None:

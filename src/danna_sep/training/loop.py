@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from danna_sep import __version__, weights
+from danna_sep.api import resolve_device
 from danna_sep.errors import Cancelled, ConfigError, SongsError, TrainingFailed
 from danna_sep.models import XUMX, Demucs, Model, build
 from danna_sep.songs import Song
@@ -45,7 +46,7 @@ class Options:
 
     Attributes:
         seed: Of weights, batches, augmentation and dropout.
-        device: "auto", "cpu", "cuda" or "mps".
+        device: "auto", "cpu", "cuda" (all GPUs that it sees) or "mps".
         n_workers: Processes that read excerpts, for each process that trains; 0: itself.
         save_every_s: Seconds from state to state; also after every epoch.
         stop_after_s: Save and stop after so long; None: at the end.
@@ -128,6 +129,8 @@ def _events(
     n_processes, rank = accelerator.num_processes, accelerator.process_index
     if recipe.optimiser.batch_size % n_processes:
         raise ConfigError(f"a batch of {recipe.optimiser.batch_size} cannot be shared by {n_processes} processes")
+    if init is not None:
+        weights.read_header(init)
     if accelerator.is_main_process:
         run_folder.open_run(folder, recipe, songs, valid_songs, seed=options.seed, init=init, n_processes=n_processes)
     accelerator.wait_for_everyone()
@@ -287,11 +290,9 @@ def _events(
 
 
 def _accelerator(recipe: Recipe, options: Options) -> Accelerator:
-    device = options.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("no CUDA device is available; use --device cpu")
+    device = resolve_device(options.device)
+    if ":" in device:
+        raise ConfigError(f"device {device!r}: training takes all GPUs that it sees; choose by CUDA_VISIBLE_DEVICES")
     # Accelerate keeps its settings for the life of a process, but there can be several trainings in one.
     AcceleratorState._reset_state()
     precision = {"f32": "no", "bf16": "bf16", "f16": "fp16"}[recipe.precision]
