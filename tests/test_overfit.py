@@ -36,6 +36,10 @@ def one_batch() -> Stems:
     return torch.from_numpy(0.3 * np.stack(panned)).float()[None]
 
 
+N_STEPS = {"demucs-baseline": 360}
+"""Its one decoder without groups of sources learns more slowly."""
+
+
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in RECIPES]
 )
@@ -49,7 +53,7 @@ def test_one_batch_is_learnt(name: str) -> None:
     stems = one_batch()
     known = torch.ones(1, 4, dtype=torch.bool)
     losses = []
-    for _ in range(120):
+    for _ in range(N_STEPS.get(name, 120)):
         loss = objective(model, stems, known, recipe.loss).loss
         losses.append(loss.item())
         optimiser.zero_grad()
