@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from danna_sep import SAMPLE_RATE, SOURCES, audio, load, separate
+from danna_sep.options import DEFAULT_OVERLAP
 from danna_sep.streaming import DEFAULT_SEGMENT_S, segment_grid
 
 
@@ -37,7 +38,7 @@ def main() -> None:
     parser.add_argument("--preset", action="append", help="default: xumx, unet, demucs")
     parser.add_argument("--seconds", type=float, default=180)
     parser.add_argument("--segment", type=float, default=DEFAULT_SEGMENT_S)
-    parser.add_argument("--overlap", type=float, default=0.25)
+    parser.add_argument("--overlap", type=float, default=DEFAULT_OVERLAP)
     arguments = parser.parse_args()
     mixture, rate = read(arguments.song, arguments.seconds)
     if rate != SAMPLE_RATE:
@@ -53,7 +54,7 @@ def main() -> None:
     print(f"{arguments.song.name}, {n_samples / rate:.0f} s in {grid.n_segments(n_samples)} segments\n")
     print(f"| | {' | '.join(SOURCES)} | error in cross-fades over elsewhere, dB |\n|---|{'---|' * 5}")
     for preset in arguments.preset or ["xumx", "unet", "demucs"]:
-        separator = load(preset)
+        separator = load(preset, precision="f32")
         with torch.inference_mode():
             whole = separate(mixture, rate, separator, whole=True)
         parts = separate(mixture, rate, separator, segment_s=arguments.segment, overlap=arguments.overlap)

@@ -61,11 +61,11 @@ def load(preset: str | Path = "danna", options: Options = DEFAULTS, **changes: A
     Args:
         preset: A key of `danna_sep.presets.PRESETS`, the path of a preset file (it ends in .json), or the name of
             an installed separator.
-        options: What it will be used for: stems, shifts, whole, device.
+        options: What it will be used for: stems, shifts, whole, device, precision.
         changes: Fields of Options to set otherwise.
 
     Raises:
-        ConfigError: No such preset, stem or device, or a preset file that cannot be used.
+        ConfigError: No such preset, stem, device or precision, or a preset file that cannot be used.
         WeightsError: Weights that are missing or damaged.
     """
     options = options.changed(changes)
@@ -75,6 +75,7 @@ def load(preset: str | Path = "danna", options: Options = DEFAULTS, **changes: A
         shifts=options.shifts,
         whole=options.whole,
         device=resolve_device(options.device),
+        precision=options.precision,
     )
 
 
@@ -94,7 +95,7 @@ def separate(
         mixture: NumPy array or tensor (channel, time); floating point, full scale 1.0, left untouched.
         sample_rate: Its rate, 8000 to 192000 Hz.
         separator: A preset's name or file, or what `load` gave.
-        options: How; `shifts` and `device` count when a separator is loaded, not for one that is ready.
+        options: How; `shifts`, `device` and `precision` count when a separator is loaded, not for one that is ready.
         progress: Called with the share that is done, 0 to 1.
         cancelled: Asked before every segment.
         changes: Fields of Options to set otherwise.
@@ -242,13 +243,24 @@ def resolve_device(device: str) -> str:
     return device
 
 
+def resolve_precision(precision: str, device: str, whole: bool = False) -> str:
+    """The precision of the networks' arithmetic that "auto" stands for on a device, or the one named.
+
+    Raises:
+        ConfigError: There is none of that name.
+    """
+    from danna_sep.models.precision import resolve_precision
+
+    return resolve_precision(precision, device, whole)
+
+
 def _prepared(
     separator: Separator | str | Path, options: Options, changes: Mapping[str, Any]
 ) -> tuple[Separator, Options]:
     options = options.changed(changes)
     if isinstance(separator, str | Path):
         return load(separator, options), options
-    for name in ("shifts", "device"):
+    for name in ("shifts", "device", "precision"):
         if name in changes:
             raise ConfigError(f"{name} is settled when a separator is loaded: load(..., {name}={changes[name]!r})")
     return separator, options

@@ -149,7 +149,7 @@ def _version(name: str) -> Iterator[Check]:
 def _devices() -> Iterator[Check]:
     import torch
 
-    from danna_sep.api import resolve_device
+    from danna_sep.api import resolve_device, resolve_precision
 
     found = [platform.processor() or platform.machine() or "cpu"]
     for index in range(torch.cuda.device_count()):
@@ -157,7 +157,17 @@ def _devices() -> Iterator[Check]:
         found.append(f"cuda:{index} {properties.name}, {properties.total_memory / 1e9:.0f} GB")
     if torch.backends.mps.is_available():
         found.append("mps")
-    yield Check("devices", OK, f"{'; '.join(found)}; --device auto takes {resolve_device('auto')}")
+    device = resolve_device("auto")
+    yield Check("devices", OK, f"{'; '.join(found)}; --device auto takes {device}")
+    yield Check("precision", OK, f"--precision auto takes {resolve_precision('auto', device)}: {_why(device)}")
+
+
+def _why(device: str) -> str:
+    from danna_sep.models.precision import has_fast_bf16
+
+    if device != "cpu":
+        return f"bf16 has not been measured on {device}"
+    return f"this processor has {'' if has_fast_bf16() else 'no '}instructions for bfloat16"
 
 
 def _weights() -> Iterator[Check]:

@@ -12,7 +12,7 @@ from danna_sep.types import SOURCES
 ACCOMPANIMENT: Final = "accompaniment"
 """Name of what is left when one stem is taken out of the mixture."""
 
-DEFAULT_OVERLAP: Final = 0.25
+DEFAULT_OVERLAP: Final = 0.125
 """Share of a segment that it has in common with the next."""
 
 
@@ -29,6 +29,7 @@ class Options:
         whole: The whole track at once, in memory, instead of segments.
         channels: What to do with more than two: "error", "pairs", "front" or "downmix".
         device: "auto", "cpu", "cuda" or "mps".
+        precision: Of the networks' arithmetic: "f32", "bf16", or "auto" for the faster one of this processor.
     """
 
     stems: Sequence[str] = SOURCES
@@ -39,6 +40,7 @@ class Options:
     whole: bool = False
     channels: str = "error"
     device: str = "auto"
+    precision: str = "auto"
 
     @property
     def computed(self) -> tuple[str, ...]:

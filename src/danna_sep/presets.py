@@ -79,6 +79,7 @@ class _Use:
     shifts: int = 1
     whole: bool = False
     device: str | torch.device = "cpu"
+    precision: str = "f32"
 
 
 def load(
@@ -88,6 +89,7 @@ def load(
     shifts: int = 1,
     whole: bool = False,
     device: str | torch.device = "cpu",
+    precision: str = "f32",
 ) -> Separator:
     """The separator that a preset names, ready to be called.
 
@@ -97,15 +99,19 @@ def load(
         shifts: Runs of the waveform model, averaged.
         whole: Separate as the authors did, on whole tracks; matters to the original system only.
         device: Where the parameters go.
+        precision: Of our networks' arithmetic: "f32", "bf16", or "auto"; see `resolve_precision`.
 
     Raises:
-        ConfigError: No such preset or stem, or a preset file that cannot be used.
+        ConfigError: No such preset, stem or precision, or a preset file that cannot be used.
         WeightsError: Weights that are missing or damaged.
     """
+    from danna_sep.models.precision import resolve_precision
+
     if shifts < 1:
         raise ConfigError(f"shifts must be at least 1, not {shifts}")
     check_sources(sources)
-    return _load(preset, tuple(sources), _Use(shifts, whole, device), ())
+    use = _Use(shifts, whole, device, resolve_precision(precision, device, whole))
+    return _load(preset, tuple(sources), use, ())
 
 
 def check(preset: str, sources: Sequence[str] = SOURCES) -> None:
@@ -325,6 +331,7 @@ def _load_model(path: Path, use: _Use, in_the_originals_way: bool = False) -> Se
 
     from danna_sep.convert import check_entries, original_separator
     from danna_sep.models import build
+    from danna_sep.models.precision import lower
     from danna_sep.separators import MaskSeparator, WaveformSeparator
 
     file = weights.read(path)
@@ -332,7 +339,10 @@ def _load_model(path: Path, use: _Use, in_the_originals_way: bool = False) -> Se
         model = build(file.model, file.config)
     check_entries(model, file.entries, str(path))
     model.load_state_dict(file.entries, assign=True)
-    model.requires_grad_(False).eval().to(use.device)
+    model.requires_grad_(False).eval()
+    if use.precision == "bf16":
+        lower(model)
+    model.to(use.device)
     if in_the_originals_way:
         return original_separator(model, use.shifts)
     if file.model == "demucs":

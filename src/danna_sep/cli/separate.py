@@ -36,6 +36,7 @@ class Request:
     overlap: float
     whole: bool
     device: str
+    precision: str
     threads: int | None
     format: str
     bits: str
@@ -166,7 +167,9 @@ class _Session:
         start_s = time.monotonic()
         separator = api.load(request.preset, options)
         if request.verbose:
-            where = f"{api.resolve_device(options.device)}, {torch.get_num_threads()} threads"
+            device = api.resolve_device(options.device)
+            precision = api.resolve_precision(options.precision, device, options.whole)
+            where = f"{device}, {precision}, {torch.get_num_threads()} threads"
             complain(f"{request.preset} on {where}, loaded in {time.monotonic() - start_s:.1f} s")
         return separator
 
@@ -208,6 +211,7 @@ def _options(request: Request) -> Options:
         whole=request.whole,
         channels=request.channels,
         device=request.device,
+        precision=request.precision,
     )
     presets.check_sources(options.computed)
     return options

@@ -86,6 +86,7 @@ class PresetSystem:
                 "overlap": options.overlap,
                 "shifts": options.shifts,
                 "whole": options.whole,
+                "precision": options.precision,
             },
         }
 

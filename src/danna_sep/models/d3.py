@@ -59,7 +59,7 @@ class D2Block(nn.Module):
         scale = torch.cat(scales[i:])
         shift = F.pad(shifts[i], (0, len(scale) - self.growth))
         weight = cast("nn.Conv2d", self.convs[i]).weight * scale[:, None, None, None]
-        return F.conv2d(features, weight, shift, padding=2**i, dilation=2**i)
+        return F.conv2d(features, weight.to(features.dtype), shift.to(features.dtype), padding=2**i, dilation=2**i)
 
 
 class D3Block(nn.Module):

@@ -106,7 +106,7 @@ class Demucs(nn.Module):
 
     def _network(self, standard: Mixture) -> Float[Tensor, "batch source channel _time"]:
         n_samples = standard.shape[-1]
-        features = resample(standard, 1, 2)
+        features = resample(standard, 1, 2).to(self.project.weight.dtype)
         skips: list[Tensor] = []
         for encoder_layer in self.encoder:
             features = encoder_layer(features)
@@ -114,7 +114,7 @@ class Demucs(nn.Module):
         features = self.project(self.lstm(features.transpose(1, 2))[0]).transpose(1, 2)
         for decoder_layer, skip in zip(self.decoder, reversed(skips), strict=True):
             features = decoder_layer(features, skip)
-        stems = resample(features, 2, 1)[..., :n_samples]
+        stems = resample(features.float(), 2, 1)[..., :n_samples]
         return stems.reshape(len(stems), self.config.n_sources, self.config.n_channels, -1)
 
 

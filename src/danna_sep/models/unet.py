@@ -17,7 +17,7 @@ from danna_sep.models.d3 import D3Block
 from danna_sep.models.widen import widen_and_norm
 from danna_sep.shapes import Features, Magnitude, StemMagnitudes
 
-_UNSEEN_MASK = 0.25
+UNSEEN_MASK = 0.25
 """Mask of bins and frames that the network's output does not reach: an equal share for each of four sources."""
 
 
@@ -111,7 +111,7 @@ class UNet(nn.Module):
         features = F.pad(magnitude[:, :, : config.n_bins], (0, max(0, 2 ** len(config.n_layers) - n_frames)))
         if config.input_power != 1:
             features = features.pow(config.input_power)
-        features = _channels_last(features)
+        features = _channels_last(features.to(self.output.weight.dtype))
         skips: list[Tensor] = []
         for block in self.encoder:
             features = F.avg_pool2d(block(features), 2)
@@ -121,10 +121,10 @@ class UNet(nn.Module):
         for stage in self.decoder:
             features = stage(features, skips.pop())
         features = torch.relu_(widen_and_norm(self.widen, self.widen_norm, features))
-        masks = torch.sigmoid(self.output(features))[..., :n_frames]
+        masks = torch.sigmoid(self.output(features)[..., :n_frames].float())
 
         beyond = (0, n_frames - masks.shape[-1], 0, n_bins - masks.shape[-2])
-        masks = F.pad(masks, beyond, value=_UNSEEN_MASK)
+        masks = F.pad(masks, beyond, value=UNSEEN_MASK)
         return masks.reshape(batch, config.n_sources, config.n_channels, n_bins, n_frames)
 
 

@@ -26,7 +26,8 @@ def widen_and_norm(widen: nn.ConvTranspose2d, norm: nn.BatchNorm2d, features: Fe
     if norm.training:
         return norm(widen(features))  # type: ignore[no-any-return]
     scale, shift = scale_and_shift(norm)
-    taps = (widen.weight * scale[:, None, None]).transpose(0, 1).flip(-2, -1)
+    shift = shift.to(features.dtype)
+    taps = (widen.weight * scale[:, None, None]).to(features.dtype).transpose(0, 1).flip(-2, -1)
     n_bins, n_frames = (2 * size - 1 for size in features.shape[-2:])
     shape = (len(features), len(shift), n_bins, n_frames)
     widened = torch.empty(shape, dtype=features.dtype, device=features.device, memory_format=torch.channels_last)

@@ -79,14 +79,15 @@ class XUMX(nn.Module):
         batch, n_frames = magnitude.shape[0], magnitude.shape[-1]
         heard = magnitude[:, None, :, : config.n_bins]
         scaled = (heard + self.input_mean[:, None, :, None]) * self.input_scale[:, None, :, None]
-        encoded = torch.tanh(self.encoder_norm(self.encoder(scaled.reshape(batch, -1, n_frames))))
+        scaled = scaled.reshape(batch, -1, n_frames).to(self.encoder.weight.dtype)
+        encoded = torch.tanh(self.encoder_norm(self.encoder(scaled)))
         shared = self._mean_of_sources(encoded)
 
         recurrent = self._recurrent(shared.transpose(1, 2)).transpose(1, 2)
         joined = torch.cat((shared, recurrent), 1).repeat(1, config.n_sources, 1)
 
         decoded = torch.relu(self.decoder_norm(self.decoder(joined)))
-        mask = self.output_norm(self.output(decoded)).reshape(
+        mask = self.output_norm(self.output(decoded).float()).reshape(
             batch, config.n_sources, config.n_channels, config.n_output_bins, n_frames
         )
         return torch.relu(mask * self.output_scale[:, None, :, None] + self.output_mean[:, None, :, None])

@@ -1,7 +1,7 @@
 """Segments on a fixed grid, and their results joined by cross-fades.
 
-A segment shares `overlap` samples with the next. The outer quarter of that on either side is context that a
-model only hears; over the half in between, one result fades linearly into the other. Weights of all segments sum to
+A segment shares `overlap` samples with the next. The outer eighth of that on either side is context that a
+model only hears; over the three quarters in between, one result fades linearly into the other. Weights of all segments sum to
 one at every sample, so joining undoes cutting; the grid depends on nothing but the two lengths.
 """
 
@@ -39,7 +39,7 @@ class SegmentGrid:
     @property
     def context(self) -> int:
         """Samples at an inner border that carry no weight."""
-        return self.overlap // 4
+        return self.overlap // 8
 
     @property
     def fade(self) -> int:

@@ -1,0 +1,98 @@
+"""Networks in bfloat16: near single precision, themselves in single precision outside, and chosen where it is fast."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from torch import Tensor, nn
+
+import danna_sep
+from danna_sep.errors import ConfigError
+from danna_sep.models import XUMX, Demucs, DemucsConfig, UNet, UNetConfig, XUMXConfig, precision
+from danna_sep.models.precision import has_fast_bf16, lower, resolve_precision
+
+EXCERPT = Path(__file__).parent.parent / "examples" / "caesium-excerpt" / "mixture.flac"
+
+MODELS: dict[str, tuple[type[nn.Module], object]] = {
+    "xumx": (XUMX, XUMXConfig(hidden=8, n_lstm_layers=1)),
+    "unet": (UNet, UNetConfig(growth=2, n_layers=(2, 1, 1), bottleneck_width=16, n_heads=2, head_width=4)),
+    "unet-biaxial": (
+        UNet,
+        UNetConfig(growth=2, n_layers=(2, 1, 1), bottleneck="biaxial", bottleneck_width=16),
+    ),
+    "demucs": (Demucs, DemucsConfig(width=4, n_layers=4)),
+    "demucs-baseline": (Demucs, DemucsConfig(width=4, n_layers=4, separate_decoders=False)),
+}
+
+
+def distance_db(reference: Tensor, other: Tensor) -> float:
+    """Level of the reference over that of the difference."""
+    return float(10 * torch.log10(reference.square().sum() / (reference - other).square().sum().clamp(min=1e-30)))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_near_single_precision(name: str) -> None:
+    """Eight bits of mantissa: 48 dB a rounding, some of which add up."""
+    build, config = MODELS[name]
+    torch.manual_seed(0)
+    model = build(config).eval()
+    heard = torch.rand(2, 2, 2049, 20) if "demucs" not in name else torch.randn(2, 2, 20000)
+    with torch.no_grad():
+        single = model(heard)
+        lower(model)
+        lowered = model(heard)
+    assert lowered.dtype == single.dtype == torch.float32
+    assert 30 < distance_db(single, lowered) < 100
+
+
+@pytest.mark.parametrize("name", ["danna", "xumx", "unet", "demucs"])
+def test_shipped_weights_lose_nothing_audible(name: str) -> None:
+    """Ten seconds of a real song: the difference is far below what the stems lack."""
+    mixture = soundfile.read(EXCERPT, frames=441000, dtype="float32")[0].T
+    single, lowered = (danna_sep.separate(mixture, 44100, name, precision=each) for each in ("f32", "bf16"))
+    for stem, samples in single.items():
+        difference = samples - lowered[stem]
+        assert 10 * np.log10(np.square(samples).sum() / np.square(difference).sum()) > 30, stem
+        assert np.isfinite(lowered[stem]).all()
+
+
+def test_automatic_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+    for fast, chosen in ((True, "bf16"), (False, "f32")):
+        monkeypatch.setattr(precision, "has_fast_bf16", lambda fast=fast: fast)
+        assert resolve_precision("auto", "cpu") == chosen
+        assert resolve_precision("auto", "cuda") == "f32"
+        assert resolve_precision("auto", "cpu", whole=True) == "f32"
+        assert {resolve_precision(each, "cpu", whole=True) for each in ("f32", "bf16")} == {"f32", "bf16"}
+
+
+def test_processor_without_instructions(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """PyTorch is asked first, the system where it does not say, and no file means no."""
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False, raising=False)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False, raising=False)
+    monkeypatch.setattr(precision, "_CPU_INFO", tmp_path / "cpuinfo")
+    assert not has_fast_bf16()
+    (tmp_path / "cpuinfo").write_text("flags : fpu avx2 avx512f\n")
+    assert not has_fast_bf16()
+    (tmp_path / "cpuinfo").write_text("flags : fpu avx2 avx512_bf16 avx512f\n")
+    assert has_fast_bf16()
+
+
+def test_default_is_the_automatic_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+    for fast, dtype in ((True, torch.bfloat16), (False, torch.float32)):
+        monkeypatch.setattr(precision, "has_fast_bf16", lambda fast=fast: fast)
+        separator = danna_sep.load("xumx", device="cpu")
+        model = separator.separators["xumx"].model  # type: ignore[attr-defined]
+        assert model.encoder.weight.dtype == dtype
+        assert model.encoder_norm.weight.dtype == torch.float32
+
+
+def test_what_is_refused() -> None:
+    with pytest.raises(ConfigError, match="no precision 'half'; there are auto, f32, bf16"):
+        danna_sep.load("xumx", precision="half")
+    separator = danna_sep.load("xumx")
+    with pytest.raises(ConfigError, match="precision is settled when a separator is loaded"):
+        danna_sep.separate(np.zeros((2, 100), np.float32), 44100, separator, precision="f32")
