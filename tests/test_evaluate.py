@@ -205,6 +205,7 @@ def test_a_preset_is_measured_as_users_run_it(tmp_path: Path, tiny: Path, whole:
         "overlap": options.overlap,
         "shifts": 1,
         "whole": whole,
+        "precision": api.resolve_precision("auto", "cpu", whole),
     }
     assert re.fullmatch("[0-9a-f]{64}", about["weights"]["unet"]["sha256"])
 

@@ -74,6 +74,7 @@ class PresetSystem:
             WeightsError: Weights that are missing or damaged.
         """
         options = self.options
+        device = api.resolve_device(options.device)
         return {
             "kind": "preset",
             "name": presets.label(self.preset),
@@ -86,7 +87,7 @@ class PresetSystem:
                 "overlap": options.overlap,
                 "shifts": options.shifts,
                 "whole": options.whole,
-                "precision": options.precision,
+                "precision": api.resolve_precision(options.precision, device, options.whole),
             },
         }
 

@@ -1,8 +1,8 @@
 """Segments on a fixed grid, and their results joined by cross-fades.
 
 A segment shares `overlap` samples with the next. The outer eighth of that on either side is context that a
-model only hears; over the three quarters in between, one result fades linearly into the other. Weights of all segments sum to
-one at every sample, so joining undoes cutting; the grid depends on nothing but the two lengths.
+model only hears; over the three quarters in between, one result fades linearly into the other. Weights of all
+segments sum to one at every sample, so joining undoes cutting; the grid depends on nothing but the two lengths.
 """
 
 from __future__ import annotations
