@@ -200,3 +200,23 @@ def test_build_checks_names_and_types() -> None:
     ]:
         with pytest.raises(ConfigError):
             build(name, config)
+
+
+def test_gradients_in_bfloat16_are_those_of_single_precision() -> None:
+    """In the size of an excerpt, where oneDNN's gradients of dilated convolutions in channels-last are not."""
+    torch.manual_seed(0)
+    model = UNet(UNetConfig(growth=8, n_layers=(1, 1), bottleneck_width=16, n_heads=2, head_width=4, dropout=0.0))
+    magnitude = torch.rand(1, 2, 2049, 127)
+    target = torch.rand(1, 4, 2, 2049, 127)
+
+    def gradients(in_bfloat16: bool) -> dict[str, Tensor]:
+        model.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=in_bfloat16):
+            masks = model(magnitude)
+        (masks.float() - target).square().mean().backward()
+        return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+    for (name, single), lowered in zip(gradients(False).items(), gradients(True).values(), strict=True):
+        assert lowered.isfinite().all(), name
+        if name.startswith(("output", "widen")):
+            assert (single - lowered).norm() < 0.05 * single.norm(), name

@@ -129,7 +129,13 @@ class UNet(nn.Module):
 
 
 def _channels_last(features: Features) -> Features:
-    """The same in the layout that convolutions keep, and that spares them copies to and from their own."""
+    """The same in the layout that convolutions keep, and that spares them copies to and from their own.
+
+    Not where gradients will be computed in bfloat16 on a CPU: oneDNN's, of dilated convolutions in this layout, write
+    where they must not (seen with PyTorch 2.13.0: gradients that are not finite, or a crash).
+    """
+    if torch.is_grad_enabled() and features.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
+        return features.contiguous()
     return features.contiguous(memory_format=torch.channels_last)
 
 
