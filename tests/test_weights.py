@@ -99,13 +99,18 @@ def test_equal_weights_give_equal_bytes_in_any_process(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_narrow_storage_comes_back_as_float32_and_integers_are_kept(tmp_path: Path, dtype: torch.dtype) -> None:
-    entries = {"w": torch.linspace(-1, 1, 1000), "n": torch.tensor([300, 2**30 + 1])}
+    entries = {
+        "w": torch.linspace(-1, 1, 1000).reshape(10, 100),
+        "n": torch.tensor([300, 2**30 + 1]),
+        "variance": torch.tensor([1e-9, 1e9]),
+    }
     weights.write(tmp_path / "a", model="m", config={}, entries=entries, metadata={}, dtype=dtype)
     assert (tmp_path / "a").stat().st_size < 1000 * dtype.itemsize + 500
     back = weights.read(tmp_path / "a").entries
     assert back["w"].dtype == torch.float32
     assert torch.equal(back["w"], entries["w"].to(dtype).float())
     assert torch.equal(back["n"], entries["n"])
+    assert torch.equal(back["variance"], entries["variance"]), "vectors range too widely for float16"
 
 
 @settings(max_examples=30, deadline=None)
@@ -148,7 +153,7 @@ def test_values_too_large_for_float16_are_not_written(tmp_path: Path) -> None:
             tmp_path / "a",
             model="m",
             config={},
-            entries={"w": torch.tensor([7e4])},
+            entries={"w": torch.tensor([[7e4]])},
             metadata={},
             dtype=torch.float16,
         )

@@ -334,17 +334,19 @@ def _load_model(path: Path, use: _Use, in_the_originals_way: bool = False) -> Se
     from danna_sep.models.precision import lower
     from danna_sep.separators import MaskSeparator, WaveformSeparator
 
-    file = weights.read(path)
+    kind, config, _ = weights.read_header(path)
     with torch.device("meta"):
-        model = build(file.model, file.config)
-    check_entries(model, file.entries, str(path))
-    model.load_state_dict(file.entries, assign=True)
-    model.requires_grad_(False).eval()
+        model = build(kind, config)
     if use.precision == "bf16":
         lower(model)
+    # Entry by entry in the type in which it is used: all of a large model in float32 would be the most memory needed.
+    entries = weights.read(path, {name: entry.dtype for name, entry in model.state_dict().items()}).entries
+    check_entries(model, entries, str(path))
+    model.load_state_dict(entries, assign=True)
+    model.requires_grad_(False).eval()
     model.to(use.device)
     if in_the_originals_way:
         return original_separator(model, use.shifts)
-    if file.model == "demucs":
+    if kind == "demucs":
         return WaveformSeparator(model, use.shifts)
     return MaskSeparator(model)

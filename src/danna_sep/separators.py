@@ -102,9 +102,12 @@ class MaskSeparator:
         estimates = self._mask(magnitude) * magnitude[:, None]
         spec = spec.to(torch.complex128 if self.precision == torch.float64 else torch.complex64)
         filtered = wiener(estimates, spec, self.n_iterations)
-        if self.sources != SOURCES:
-            filtered = filtered[:, [SOURCES.index(source) for source in self.sources]]
-        stems = istft(filtered, n_samples, self.n_fft, self.hop_length).to(mixture.dtype)
+        del estimates
+        # One after the other: what an inverse transform needs besides is then that of one stem.
+        inverse = (
+            istft(filtered[:, SOURCES.index(name)], n_samples, self.n_fft, self.hop_length) for name in self.sources
+        )
+        stems = torch.stack([stem.to(mixture.dtype) for stem in inverse], 1)
         return stems.reshape(*mixture.shape[:-2], *stems.shape[1:])
 
     def _mask(self, magnitude: Tensor) -> StemMagnitudes:

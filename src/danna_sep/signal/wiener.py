@@ -18,7 +18,8 @@ Differs: products of covariances are formed per bin, in double precision, before
 
 nothing cancels in the frames: D_jk, the mixed discriminant of R_j and R_k, is never negative. So single precision bears
 the regularisation of double precision, also where all sources are panned alike and C is singular but for it, and
-`epsilon` need not follow the working precision.
+`epsilon` need not follow the working precision. What is left for the frames are two products of small real matrices,
+of a bin, with v and with all v_k x_c.
 """
 
 from __future__ import annotations
@@ -33,6 +34,9 @@ from danna_sep.shapes import Spec, StemMagnitudes, StemSpecs
 
 _LOUDEST = 10.0
 """Spectra whose magnitude exceeds this are scaled down to it, so that the regularisation keeps its meaning."""
+
+_ABSURD = 1e4
+"""Scale of spectra that are louder than any music, whose powers single precision may not hold."""
 
 _CHUNK_SIZE = 2**18
 """Magnitudes filtered at a time: what the filter needs besides stays small and near the processor."""
@@ -99,10 +103,7 @@ def magnitude_to_spec(
     """
     if softmask:
         return mixture.unsqueeze(-4) * (magnitudes / (epsilon + magnitudes.sum(-4, keepdim=True)))
-    size = mixture.abs()
-    audible = size > 0
-    phase = torch.where(audible, mixture / torch.where(audible, size, 1.0), 1.0)
-    return magnitudes * phase.unsqueeze(-4)
+    return magnitudes * _phase(mixture).unsqueeze(-4)
 
 
 def with_residual(
@@ -122,7 +123,7 @@ def with_residual(
 
 def scale_of(mixture: Spec) -> Float[Tensor, "*batch"]:
     """The factor by which an item's spectra are divided before filtering: max(1, max |x| / 10)."""
-    return (mixture.abs().amax((-3, -2, -1)) / _LOUDEST).clamp(min=1)
+    return (_largest(mixture) / _LOUDEST).clamp(min=1)
 
 
 def source_variance(estimates: StemSpecs) -> Float[Tensor, "*batch source bin frame"]:
@@ -137,9 +138,17 @@ def spatial_sums(estimates: StemSpecs) -> SpatialSums:
     return SpatialSums(left_sum, right_sum, (left * right.conj()).sum(-1), (left_sum + right_sum) / 2)
 
 
-def spatial_covariance(sums: SpatialSums, epsilon: float = EPSILON) -> SpatialCovariance:
-    """R_j: mean outer product of the channels, weighted by the inverse variance."""
-    weight = epsilon + _double(sums.power)
+def spatial_covariance(
+    sums: SpatialSums, epsilon: float = EPSILON, power_scale: Float[Tensor, "*batch 1 1"] | None = None
+) -> SpatialCovariance:
+    """R_j: mean outer product of the channels, weighted by the inverse variance.
+
+    Args:
+        sums: Over all frames.
+        epsilon: Regularisation.
+        power_scale: Square of the scale, where the sums are of spectra that have not been divided by it; None: 1.
+    """
+    weight = _double(sums.power) + (epsilon if power_scale is None else epsilon * _double(power_scale))
     left, right = _double(sums.left) / weight, _double(sums.right) / weight
     cross = torch.complex(_double(sums.cross.real), _double(sums.cross.imag)) / weight
     with torch.no_grad():
@@ -160,30 +169,8 @@ def filter_spec(
         covariance: R_j.
         epsilon: Regularisation: C = sum_j v_j R_j + sqrt(epsilon) I.
     """
-    floor = epsilon**0.5
-    variance = source_variance(estimates).movedim(-3, -1)
-    matrices = covariance.matrices()
-    adjugates = _adjugate(matrices)
-    products = (matrices.unsqueeze(-4) @ adjugates.unsqueeze(-3)).resolve_conj()
-    discriminants = products.diagonal(dim1=-2, dim2=-1).sum(-1).real.clamp(min=0) / 2
-    traces = matrices.diagonal(dim1=-2, dim2=-1).sum(-1).real
-
-    def per_frame(per_bin: Tensor) -> Tensor:
-        """Sum over sources k of v_k times what `per_bin`, axes (batch..., bin, k, ...), says of it."""
-        lead = variance.dim() - 1
-        summed: Tensor = variance @ per_bin.to(variance).flatten(lead)
-        return summed.reshape(*summed.shape[:-1], *per_bin.shape[lead:])
-
-    determinant = (
-        (per_frame(discriminants) * variance).sum(-1) + floor * per_frame(traces[..., None])[..., 0] + floor**2
-    )
-    numerator = torch.view_as_complex(per_frame(torch.view_as_real(products)))
-    numerator = numerator + floor * matrices.to(numerator).unsqueeze(-4)
-    gain = variance / determinant.unsqueeze(-1)
-    x_left, x_right = mixture.movedim(-3, 0).unsqueeze(-1)
-    left = gain * (numerator[..., 0, 0] * x_left + numerator[..., 0, 1] * x_right)
-    right = gain * (numerator[..., 1, 0] * x_left + numerator[..., 1, 1] * x_right)
-    return torch.stack((left.movedim(-1, -3), right.movedim(-1, -3)), -3)
+    floor = torch.full((*mixture.shape[:-3], 1, 1), epsilon**0.5, dtype=torch.float64, device=mixture.device)
+    return _filtered_by(mixture, source_variance(estimates), covariance, floor)
 
 
 def wiener(
@@ -205,34 +192,115 @@ def wiener(
         epsilon: Regularisation.
     """
     magnitudes = magnitudes.to(mixture.real.dtype)
-    scale = scale_of(mixture) if n_iterations else None
+    if not n_iterations:
+        estimates = magnitude_to_spec(
+            with_residual(magnitudes, mixture, epsilon) if residual else magnitudes, mixture, softmask, epsilon
+        )
+        return estimates.narrow(-4, 0, magnitudes.shape[-4])
+    scale = scale_of(mixture)
+    if bool((scale > _ABSURD).any()):  # powers of such numbers leave single precision
+        scale = scale[..., None, None, None]
+        quiet = wiener(magnitudes / scale.unsqueeze(-1), mixture / scale, n_iterations, softmask, residual, epsilon)
+        return quiet * scale.unsqueeze(-1)
     n_bins = max(1, _CHUNK_SIZE // (magnitudes[..., :1, :].numel() or 1))
-    chunks = zip(magnitudes.split(n_bins, -2), mixture.split(n_bins, -2), strict=True)
-    return torch.cat([_filtered(*chunk, scale, n_iterations, softmask, residual, epsilon) for chunk in chunks], -2)
+    pairs = zip(magnitudes.split(n_bins, -2), mixture.split(n_bins, -2), strict=True)
+
+    def filtered(some: tuple[Tensor, Tensor], out: Tensor | None = None) -> StemSpecs:
+        return _wiener_of_bins(*some, scale, n_iterations, softmask, residual, epsilon, out)
+
+    if torch.is_grad_enabled() and (magnitudes.requires_grad or mixture.requires_grad):
+        return torch.cat([filtered(pair) for pair in pairs], -2)
+    stems = torch.empty(magnitudes.shape, dtype=mixture.dtype, device=mixture.device)
+    for part, pair in zip(stems.split(n_bins, -2), pairs, strict=True):
+        filtered(pair, part)
+    return stems
 
 
-def _filtered(
+def _wiener_of_bins(
     magnitudes: StemMagnitudes,
     mixture: Spec,
-    scale: Tensor | None,
+    scale: Float[Tensor, "*batch"],
     n_iterations: int,
     softmask: bool,
     residual: bool,
     epsilon: float,
+    out: StemSpecs | None = None,
 ) -> StemSpecs:
-    """`wiener` of some bins, each of which is by itself but for the scale."""
+    """`wiener` of some bins, each of which is by itself but for the scale; in `out`, if given.
+
+    Instead of dividing spectra by the scale, the regularisation, which is added to powers, is multiplied by its square.
+    """
     n_sources = magnitudes.shape[-4]
     if residual:
         magnitudes = with_residual(magnitudes, mixture, epsilon)
-    estimates = magnitude_to_spec(magnitudes, mixture, softmask, epsilon)
-    if scale is not None:
-        scale = scale[..., None, None, None]
-        mixture, estimates = mixture / scale, estimates / scale.unsqueeze(-1)
-        for _ in range(n_iterations):
-            covariance = spatial_covariance(spatial_sums(estimates), epsilon)
-            estimates = filter_spec(mixture, estimates, covariance, epsilon)
-        estimates = estimates * scale.unsqueeze(-1)
+    if softmask:
+        total = magnitudes.sum(-4, keepdim=True) + epsilon * scale[..., None, None, None, None]
+        magnitudes = mixture.abs().unsqueeze(-4) * (magnitudes / total)
+    power_scale = scale.square()[..., None, None]
+    left, right = magnitudes.unbind(-3)
+    variance = torch.addcmul(left * left, right, right) / 2
+    sums = _sums_of_magnitudes(magnitudes, mixture)
+    for n_left in reversed(range(n_iterations)):
+        covariance = spatial_covariance(sums, epsilon, power_scale)
+        last = not n_left and not residual
+        estimates = _filtered_by(mixture, variance, covariance, epsilon**0.5 * power_scale, out if last else None)
+        if n_left:
+            variance, sums = source_variance(estimates), spatial_sums(estimates)
+    if out is not None and residual:
+        return out.copy_(estimates.narrow(-4, 0, n_sources))
     return estimates.narrow(-4, 0, n_sources)
+
+
+def _sums_of_magnitudes(magnitudes: StemMagnitudes, mixture: Spec) -> SpatialSums:
+    """`spatial_sums` of the estimates that have these magnitudes and the mixture's phases, without forming them."""
+    left, right = magnitudes.unbind(-3)
+    left_sum, right_sum = (torch.linalg.vector_norm(channel, dim=-1).square() for channel in (left, right))
+    phase_left, phase_right = _phase(mixture).unbind(-3)
+    turn = torch.view_as_real(phase_left * phase_right.conj()).unsqueeze(-4)
+    cross = ((left * right).unsqueeze(-2) @ turn).squeeze(-2)
+    return SpatialSums(left_sum, right_sum, torch.view_as_complex(cross), (left_sum + right_sum) / 2)
+
+
+def _filtered_by(
+    mixture: Spec,
+    variance: Float[Tensor, "*batch source bin frame"],
+    covariance: SpatialCovariance,
+    floor: Float[Tensor, "*batch 1 1"],
+    out: StemSpecs | None = None,
+) -> StemSpecs:
+    """v_j R_j C^-1 x, in `out` if given; the floor of C is one more source, whose adjugate is the identity.
+
+    Complex numbers are pairs of real ones inside, so that all sources and channels of a bin are one real matrix.
+    """
+    n_sources, n_frames = variance.shape[-3], variance.shape[-1]
+    variance = variance.movedim(-3, -2)  # ..., bin, source, frame
+    floors = floor.to(variance).unsqueeze(-1).expand(*variance.shape[:-2], 1, n_frames)
+    variances = torch.cat((variance, floors), -2)
+
+    matrices = covariance.matrices()
+    products = (matrices.unsqueeze(-3) @ _adjugate(matrices).unsqueeze(-4)).resolve_conj()  # bin, j, k, row, column
+    discriminants = products.diagonal(dim1=-2, dim2=-1).sum(-1).real.clamp(min=0) / 2
+    half_traces = matrices.diagonal(dim1=-2, dim2=-1).sum(-1).real.unsqueeze(-1) / 2
+    with_floor = torch.cat((discriminants, half_traces), -1)
+    last_row = torch.cat((half_traces.mT, torch.ones_like(half_traces[..., :1, :])), -1)
+    quadratic = torch.cat((with_floor, last_row), -2).to(variance)
+    determinant = (variances * (quadratic @ variances)).sum(-2)
+
+    rows = torch.cat((products, matrices.unsqueeze(-3)), -3).transpose(-3, -2)  # bin, j, row, k, column
+    real = torch.stack((rows.real, -rows.imag, rows.imag, rows.real), -1).unflatten(-1, (2, 2))
+    # bin, j, row, k, column, re or im of the result, of x -> bin, (j row re-im), (k column re-im)
+    weights = real.movedim(-2, -4).flatten(-3).flatten(-4, -2).to(variance)
+    heard = torch.view_as_real(mixture).movedim((-4, -1), (-3, -2)) / determinant[..., None, None, :]
+    heard = heard.flatten(-3, -2)  # ..., bin, (channel re-im), frame
+    weighted = (variances.unsqueeze(-2) * heard.unsqueeze(-3)).flatten(-3, -2)
+    pairs = (weights @ weighted).unflatten(-2, (n_sources, 2, 2))
+    variance = variance[..., None, None, :]
+    pairs = pairs * variance if out is None else pairs.mul_(variance)
+    real_part, imaginary_part = pairs.unbind(-2)
+    if out is None:
+        return torch.complex(real_part, imaginary_part).movedim(-4, -2)
+    torch.complex(real_part, imaginary_part, out=out.movedim(-2, -4))
+    return out
 
 
 def _adjugate(matrices: Tensor) -> Tensor:
@@ -241,9 +309,22 @@ def _adjugate(matrices: Tensor) -> Tensor:
     return torch.stack((d, -b, -c, a), -1).reshape(matrices.shape)
 
 
+def _phase(mixture: Spec) -> Spec:
+    """exp(i angle(x)); 1 where x is 0."""
+    size = _power(mixture).sqrt()
+    audible = size > 0
+    return torch.where(audible, mixture / torch.where(audible, size, 1.0), 1.0)
+
+
 def _double(values: Tensor) -> Tensor:
     """In double precision; on the CPU where the device has none."""
     return (values.cpu() if values.device.type == "mps" else values).double()
+
+
+def _largest(spec: Spec) -> Float[Tensor, "*batch"]:
+    """The largest magnitude; by powers, which are quick to compute, unless they would overflow."""
+    power = _power(spec).amax((-3, -2, -1))
+    return power.sqrt() if bool(power.isfinite().all()) else spec.abs().amax((-3, -2, -1))
 
 
 def _power(values: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 FORMAT: Final = "danna-sep/1"
 """Version of the weights files, in their header."""
+
+_MAPPED_BYTES = 2**25
+"""About how much of a file is mapped into memory at a time."""
 
 _HEADER_KEYS = ("format", "model", "config")
 _DTYPES = {
@@ -65,7 +68,8 @@ def write(
         config: the model's configuration; must survive JSON.
         entries: the model's state dict.
         metadata: free notes such as licence, origin, made_by.
-        dtype: stores floating-point entries in this type, e.g. torch.float16; integers stay as they are.
+        dtype: stores floating-point entries of two axes or more in this type, e.g. torch.float16; integers stay as
+            they are, and so do vectors, which are small and range widely (variances of batch norms).
 
     Returns:
         The file's SHA-256.
@@ -115,7 +119,7 @@ def _storable(path: Path, name: str, tensor: torch.Tensor, dtype: torch.dtype | 
     import torch
 
     _require_finite(path, name, tensor)
-    cast = tensor.detach().to(device="cpu", dtype=dtype if tensor.is_floating_point() else None)
+    cast = tensor.detach().to(device="cpu", dtype=dtype if tensor.is_floating_point() and tensor.ndim > 1 else None)
     if str(cast.dtype).removeprefix("torch.") not in _DTYPES or name == "__metadata__":
         raise ConfigError(f"{path}: entry {name!r} of type {cast.dtype} cannot be stored")
     if not bool(torch.isfinite(cast).all()):
@@ -132,35 +136,52 @@ def _bytes_of(tensor: torch.Tensor) -> bytes:
 def _require_finite(path: Path, name: str, tensor: torch.Tensor) -> None:
     import torch
 
-    if not bool(torch.isfinite(tensor).all()):
+    # The extremes tell, in place of a truth value for each of what may be a hundred million numbers.
+    real = torch.view_as_real(tensor) if tensor.is_complex() else tensor
+    if not real.is_floating_point() or not real.numel():
+        return
+    if not bool(torch.isfinite(torch.stack(real.aminmax())).all()):
         raise CorruptWeights(f"{path}: entry {name!r} holds NaN or infinite values; the weights are broken")
 
 
-def read(path: Path | str) -> WeightsFile:
-    """Reads a weights file; floating-point entries come as float32, others in their own type.
+def read(path: Path | str, dtypes: Mapping[str, torch.dtype] | None = None) -> WeightsFile:
+    """Reads a weights file.
+
+    Args:
+        path: the file.
+        dtypes: type in which an entry is wanted; others come as float32 if they are floating-point, else in their own.
 
     Raises:
         MissingWeights: there is no such file.
         CorruptWeights: not a weights file of a known version, damaged, or with NaN or infinite values.
     """
-    import torch
-
     path = Path(path)
     model, config, notes = read_header(path)
+    return WeightsFile(model, config, dict(_entries(path, dtypes or {})), notes)
+
+
+def _entries(path: Path, dtypes: Mapping[str, torch.dtype]) -> Iterator[tuple[str, torch.Tensor]]:
+    """One entry after the other; the file is mapped anew for each large one, lest all its pages stay in memory."""
+    import torch
     from safetensors import safe_open
 
-    entries = {}
     try:
         with safe_open(path, framework="pt") as file:
-            for name in file.keys():  # noqa: SIM118 (not a mapping)
-                tensor = file.get_tensor(name)
-                kind = torch.float32 if tensor.is_floating_point() else tensor.dtype
-                entries[name] = tensor.to(kind, copy=True)  # a copy, for the original may be the file itself
+            left = list(file.keys())
+        while left:
+            with safe_open(path, framework="pt") as file:
+                n_bytes = 0
+                while left and n_bytes < _MAPPED_BYTES:
+                    name = left.pop(0)
+                    tensor = file.get_tensor(name)
+                    n_bytes += tensor.nbytes
+                    _require_finite(path, name, tensor)
+                    kind = dtypes.get(name, torch.float32 if tensor.is_floating_point() else tensor.dtype)
+                    yield name, tensor.to(kind, copy=True)  # a copy, for the original may be the file itself
+    except CorruptWeights:
+        raise
     except Exception as error:  # the library's own exception is not public in all its versions
         raise CorruptWeights(f"{path}: its entries cannot be read; fetch or import it again") from error
-    for name, tensor in entries.items():
-        _require_finite(path, name, tensor)
-    return WeightsFile(model, config, entries, notes)
 
 
 def read_header(path: Path) -> tuple[str, dict[str, Any], dict[str, str]]:
