@@ -4,7 +4,7 @@
 
 Every measurement is a process of its own, on two threads, with random parameters (but for the bundle) on the song of
 `examples/`, repeated to the length asked for. Contestants take turns, round by round; the table has medians. "raised"
-means that the C library keeps freed memory (`danna_sep.allocator`), as the command `danna-sep` always has it do; without,
+means that the C library keeps freed memory (`danna_sep.allocator`), as `danna-sep` always has it do; without,
 it works as installed. Needs the developers' packages. `--out` appends the tables to a Markdown file.
 """
 

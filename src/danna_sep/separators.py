@@ -145,13 +145,15 @@ class WaveformSeparator:
         stems: Tensor | None = None
         for run in range(self.n_shifts):
             shift = run * self.max_shift // self.n_shifts
-            estimate = self.model(F.pad(items, (shift, 0)))[:, wanted, :, shift:]
+            estimate = self.model(F.pad(items, (shift, 0)))[..., shift:]
+            if self.sources != SOURCES:
+                estimate = estimate[:, wanted]
             stems = estimate if stems is None else stems + estimate
         if stems is None:
             raise ConfigError(f"shifts must be at least 1, not {self.n_shifts}")
         # Of silence the network hears nothing, but it does not say exactly nothing.
         audible = (items != 0).any(-1).any(-1)[:, None, None, None]
-        stems = stems / self.n_shifts * audible
+        stems = stems * (audible / self.n_shifts)
         return stems.reshape(*mixture.shape[:-2], *stems.shape[1:])
 
 

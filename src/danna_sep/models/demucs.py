@@ -80,7 +80,7 @@ class Demucs(nn.Module):
         before = (n_heard - n_given) // 2
         standard, mean, deviation = _standardise(mixture)
         stems = self._network(F.pad(standard, (before, n_heard - before - n_samples)))
-        return stems[..., :n_samples] * deviation[:, None] + mean[:, None]
+        return torch.addcmul(mean[:, None], stems[..., :n_samples], deviation[:, None])
 
     def unpadded(self, mixture: Mixture) -> Float[Tensor, "batch source channel _time"]:
         """As `forward`, without padding to a length that the strides divide.
@@ -114,8 +114,9 @@ class Demucs(nn.Module):
         features = self.project(self.lstm(features.transpose(1, 2))[0]).transpose(1, 2)
         for decoder_layer, skip in zip(self.decoder, reversed(skips), strict=True):
             features = decoder_layer(features, skip)
-        stems = resample(features.float(), 2, 1)[..., :n_samples]
-        return stems.reshape(len(stems), self.config.n_sources, self.config.n_channels, -1)
+        # Source by source: this is where the network holds most.
+        by_source = features.unflatten(1, (self.config.n_sources, self.config.n_channels)).unbind(1)
+        return torch.stack([resample(source.float(), 2, 1)[..., :n_samples] for source in by_source], 1)
 
 
 class _EncoderLayer(nn.Module):
@@ -125,7 +126,7 @@ class _EncoderLayer(nn.Module):
         self.gate = nn.Conv1d(width, 2 * width, 1)
 
     def forward(self, features: Sequence) -> Sequence:
-        return F.glu(self.gate(torch.relu(self.narrow(features))), 1)
+        return F.glu(self.gate(torch.relu_(self.narrow(features))), 1)
 
 
 class _SourceDecoderLayer(nn.Module):
@@ -140,10 +141,11 @@ class _SourceDecoderLayer(nn.Module):
         self.widen = nn.ConvTranspose1d(2 * width, n_outputs, config.kernel, config.stride, groups=n)
 
     def forward(self, features: Sequence, skip: Sequence) -> Sequence:
-        mixed = self.gate(features) + self.skip(skip[..., : features.shape[-1]])
+        mixed = self.gate(features)
+        mixed += self.skip(skip[..., : features.shape[-1]])
         gated = F.glu(mixed.unflatten(1, (self.n_sources, -1)), 2).flatten(1, 2)
         widened = self.widen(gated)
-        return widened if self.last else torch.relu(widened)
+        return widened if self.last else torch.relu_(widened)
 
 
 class _DecoderLayer(nn.Module):
@@ -159,7 +161,7 @@ class _DecoderLayer(nn.Module):
         surplus = skip.shape[-1] - features.shape[-1]
         heard = skip[..., surplus // 2 : surplus // 2 + features.shape[-1]]
         widened = self.widen(F.glu(self.gate(features + heard), 1))
-        return widened if self.last else torch.relu(widened)
+        return widened if self.last else torch.relu_(widened)
 
 
 def _standardise(mixture: Mixture) -> tuple[Tensor, Tensor, Tensor]:
@@ -173,7 +175,8 @@ def _standardise(mixture: Mixture) -> tuple[Tensor, Tensor, Tensor]:
 def _rescale(modules: Iterable[nn.Module], target: float) -> None:
     """Divide convolutions by sqrt(std / target), so that each stands halfway (in dB) to the target."""
     for module in modules:
-        if isinstance(module, nn.Conv1d | nn.ConvTranspose1d):
+        # On the meta device there are no values; to ask for their deviation would load 70 MB of PyTorch's Python.
+        if isinstance(module, nn.Conv1d | nn.ConvTranspose1d) and not module.weight.is_meta:
             scale = (module.weight.detach().std() / target).sqrt()
             module.weight.data /= scale
             if module.bias is not None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from danna_sep.shapes import Magnitude, Sequence, StemMagnitudes
 
@@ -87,10 +87,13 @@ class XUMX(nn.Module):
         joined = torch.cat((shared, recurrent), 1).repeat(1, config.n_sources, 1)
 
         decoded = torch.relu(self.decoder_norm(self.decoder(joined)))
-        mask = self.output_norm(self.output(decoded).float()).reshape(
+        mask: Tensor = self.output_norm(self.output(decoded).float()).reshape(
             batch, config.n_sources, config.n_channels, config.n_output_bins, n_frames
         )
-        return torch.relu(mask * self.output_scale[:, None, :, None] + self.output_mean[:, None, :, None])
+        scale, mean = self.output_scale[:, None, :, None], self.output_mean[:, None, :, None]
+        if torch.is_grad_enabled():
+            return torch.relu(mask * scale + mean)
+        return mask.mul_(scale).add_(mean).relu_()
 
     def _mean_of_sources(self, features: Sequence) -> Sequence:
         n_sources = self.config.n_sources

@@ -20,8 +20,8 @@ def blend(estimates: Iterable[Stems], weights: Float[Tensor, "model source"]) ->
     """
     total: Stems | None = None
     for estimate, row in zip(estimates, weights, strict=True):
-        weighted = estimate * row.to(estimate)[:, None, None]
-        total = weighted if total is None else total + weighted
+        shares = row.to(estimate)[:, None, None]
+        total = estimate * shares if total is None else total.addcmul_(estimate, shares)
     if total is None:
         raise ValueError("nothing to blend")
     return total
