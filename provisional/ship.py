@@ -32,6 +32,7 @@ def main() -> None:
             "origin": ORIGIN,
             "provisional": "true",
             "sdr": arguments.sdr,
+            "wiener_iterations": "0",
             "note": "provisional: a first training of about an hour on two CPU cores",
         }
         weights.write(

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from pathlib import Path
+
 import pytest
 import torch
 
-from danna_sep import SOURCES, load, separate
+from danna_sep import SOURCES, load, separate, weights
 from danna_sep.convert import OriginalDemucs
-from danna_sep.errors import ConfigError
+from danna_sep.errors import ConfigError, CorruptWeights
+from danna_sep.models import XUMX, XUMXConfig
 from danna_sep.presets import PRESETS
 from danna_sep.separators import Blend, MaskSeparator, WaveformSeparator
 
@@ -57,6 +61,29 @@ def test_shifts_reach_the_waveform_model() -> None:
     waveform = separator.separators["demucs"]
     assert isinstance(waveform, WaveformSeparator)
     assert waveform.n_shifts == 3
+
+
+@pytest.mark.parametrize(("asked", "expected"), [(None, 1), ("0", 0), ("2", 2)])
+def test_weights_say_how_often_they_want_the_wiener_filter(tmp_path: Path, asked: str | None, expected: int) -> None:
+    separator = load(str(_small_weights(tmp_path, asked)))
+    while isinstance(separator, Blend):
+        (separator,) = separator.separators.values()
+    assert isinstance(separator, MaskSeparator)
+    assert separator.n_iterations == expected
+    assert separator(torch.randn(2, 5000)).isfinite().all()
+
+
+def test_weights_that_want_it_in_no_known_number_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(CorruptWeights, match="wiener_iterations must be from 0 to 3, not 'many'"):
+        load(str(_small_weights(tmp_path, "many")))
+
+
+def _small_weights(folder: Path, wiener_iterations: str | None) -> Path:
+    model = XUMX(XUMXConfig(hidden=8, n_lstm_layers=1))
+    notes = {} if wiener_iterations is None else {"wiener_iterations": wiener_iterations}
+    path = folder / "small.safetensors"
+    weights.write(path, model="xumx", config=asdict(model.config), entries=model.state_dict(), metadata=notes)
+    return path
 
 
 def test_what_is_refused() -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from danna_sep import weights
+from danna_sep import allocator, weights
 from danna_sep.cli.failures import complain
 from danna_sep.cli.interrupt import Interrupt
 from danna_sep.cli.render import json_line, say, table
@@ -63,6 +63,7 @@ def reproduce(request: ReproduceRequest) -> None:
             "to try the whole chain on made-up songs there is --tiny"
         )
     loop = _loop()
+    allocator.keep_freed_memory()
     from danna_sep.training import made_up
     from danna_sep.training.events import Validated, as_json
     from danna_sep.training.reproduce import Measured, Settings, Trains, tiny_changes
@@ -130,6 +131,7 @@ def run(request: Request) -> None:
     with Interrupt() as interrupt:
         with interrupt.anywhere():
             loop = _loop()
+            allocator.keep_freed_memory()
             import torch
 
             from danna_sep.training.events import as_json
