@@ -43,30 +43,73 @@ def stream(
     separator: Separator,
     grid: SegmentGrid | None,
     *,
+    batch: int | None = None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Iterator[Stems]:
     """Stems of a mixture, block by block as they are settled; together as long as the mixture.
 
     Args:
         blocks: The mixture, float32, in blocks of any length.
-        separator: Hears one segment at a time, on its own device if it has a `device`; stems come back to the CPU.
+        separator: Hears segments on its own device if it has a `device`; stems come back to the CPU.
         grid: How segments lie; None for the whole mixture as one segment, in memory.
-        cancelled: Asked before every segment.
+        batch: Segments that it hears together. Where its device has no memory for them it hears half as many, and
+            so on from there. None: one on a CPU, which one keeps busy; 8 elsewhere.
+        cancelled: Asked before every batch.
 
     Raises:
         Cancelled: When `cancelled` said so.
     """
-    device = getattr(separator, "device", "cpu")
+    device = torch.device(getattr(separator, "device", "cpu"))
+    size = batch or (1 if device.type == "cpu" else 8)
+    batches = _Batches(separator, device, size)
 
     def separated() -> Iterator[tuple[Stems, bool]]:
+        waiting: list[Mixture] = []
         for segment, is_last in cut(blocks, grid) if grid else _whole(blocks):
-            if cancelled():
-                raise Cancelled("cancelled")
-            with torch.no_grad():
-                stems = separator(segment.to(device)).cpu()
-            yield stems, is_last
+            waiting.append(segment)
+            # The last segment may be shorter than the others, so it goes by itself.
+            while waiting and (is_last or len(waiting) >= batches.size):
+                if cancelled():
+                    raise Cancelled("cancelled")
+                together = [each for each in waiting[: batches.size] if each.shape == waiting[0].shape]
+                done = batches.separate(together)
+                del waiting[: len(done)]
+                for index, stems in enumerate(done):
+                    yield stems, is_last and not waiting and index == len(done) - 1
 
     return join(separated(), grid or SegmentGrid(1, 0))
+
+
+class _Batches:
+    """Separates segments together, as many as the device has memory for.
+
+    Attributes:
+        size: So many.
+    """
+
+    def __init__(self, separator: Separator, device: torch.device, size: int) -> None:
+        self.separator, self.device, self.size = separator, device, size
+
+    def separate(self, segments: list[Mixture]) -> list[Stems]:
+        """Stems of the first segments, of all if the device has memory for them."""
+        while True:
+            some = segments[: self.size]
+            try:
+                with torch.no_grad():
+                    if len(some) == 1:
+                        return [self.separator(self._sent(some[0])).cpu()]
+                    return list(self.separator(self._sent(torch.stack(some))).cpu())
+            except torch.cuda.OutOfMemoryError:
+                if len(some) == 1:
+                    raise
+                self.size = len(some) // 2
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+
+    def _sent(self, segment: Mixture) -> Mixture:
+        if self.device.type != "cuda":
+            return segment.to(self.device)
+        return segment.pin_memory().to(self.device, non_blocking=True)
 
 
 def _whole(blocks: Iterable[Mixture]) -> Iterator[tuple[Mixture, bool]]:

@@ -1,0 +1,87 @@
+"""Our networks under PyTorch and under OpenVINO, at full size, by turns: time, agreement, time to compile.
+
+    pip install openvino && python bench/backends.py [--frames 384] [--rounds 5]
+
+Prints seconds of computing for a second of audio, median of the rounds, for segments of the default length on two
+threads, and how far each result lies below PyTorch's in single precision, dB. PyTorch is what `danna-sep` uses: batch
+norms folded, channels last, memory that stays. The graphs are written operation by operation, with static shapes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import openvino
+import torch
+from torch import Tensor
+
+from danna_sep.allocator import keep_freed_memory
+from danna_sep.models import build
+from danna_sep.models.precision import lower
+
+sys.path.insert(0, str(Path(__file__).parent))
+N_THREADS = 2
+
+
+def contestants(name: str, n_frames: int) -> tuple[dict[str, Callable[[], Tensor]], dict[str, float]]:
+    """Functions that compute one segment, the first in PyTorch's single precision; seconds that compiling took."""
+    torch.manual_seed(0)
+    model = build(name, {}).eval().requires_grad_(False)
+    lowered = build(name, {}).eval().requires_grad_(False)
+    lowered.load_state_dict(model.state_dict())
+    lower(lowered)
+    if name == "demucs":
+        heard = torch.randn(1, 2, model._valid_lengths(n_frames * 1024)[0])
+        computes = {"PyTorch f32": lambda: model._network(heard), "PyTorch bf16": lambda: lowered._network(heard)}
+    else:
+        heard = 3 * torch.rand(1, 2, 2049, n_frames)
+        computes = {"PyTorch f32": lambda: model(heard), "PyTorch bf16": lambda: lowered(heard)}
+    graph = importlib.import_module(f"openvino_graphs.{name}").graph(model, tuple(heard.shape))
+    core, compiling = openvino.Core(), {}
+    for precision in ("f32", "bf16"):
+        hints = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": N_THREADS}
+        began = time.perf_counter()
+        request = core.compile_model(graph, "CPU", {**hints, "PERFORMANCE_HINT": "LATENCY"}).create_infer_request()
+        compiling[f"OpenVINO {precision}"] = time.perf_counter() - began
+        computes[f"OpenVINO {precision}"] = lambda request=request: torch.from_numpy(
+            np.array(request.infer([heard.numpy()])[0])
+        )
+    return computes, compiling
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--frames", type=int, default=384)
+    parser.add_argument("--rounds", type=int, default=5)
+    arguments = parser.parse_args()
+    keep_freed_memory()
+    torch.set_num_threads(N_THREADS)
+    audio_s = arguments.frames * 1024 / 44100
+    print("| network | | s per s of audio | below PyTorch f32, dB | compiled in, s |\n|---|---|---|---|---|")
+    for name in ("xumx", "unet", "demucs"):
+        computes, compiling = contestants(name, arguments.frames)
+        with torch.no_grad():
+            results = {who: compute() for who, compute in computes.items()}
+            spent: dict[str, list[float]] = {who: [] for who in computes}
+            for _ in range(arguments.rounds):
+                for who, compute in computes.items():
+                    began = time.perf_counter()
+                    compute()
+                    spent[who].append((time.perf_counter() - began) / audio_s)
+        reference = results["PyTorch f32"]
+        for who, result in results.items():
+            error = (result - reference).double().square().sum()
+            below = f"{10 * torch.log10(reference.double().square().sum() / error):.0f}" if error else ""
+            took = f"{compiling[who]:.1f}" if who in compiling else ""
+            print(f"| {name} | {who} | {median(spent[who]):.3f} | {below} | {took} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+"""Segments together or one by one give the same, also when a device has less memory than was hoped for."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from danna_sep.errors import Cancelled
+from danna_sep.models import XUMX, Demucs, DemucsConfig, XUMXConfig
+from danna_sep.separators import MaskSeparator, Separator, WaveformSeparator
+from danna_sep.signal.overlap_add import SegmentGrid
+from danna_sep.streaming import stream
+from danna_sep.types import SAMPLE_RATE, SOURCES
+
+GRID = SegmentGrid(8192, 2048)
+
+
+class Limited:
+    """Hears as many segments as its memory holds, and keeps count; shares a mixture out in fixed parts."""
+
+    sources, sample_rate = SOURCES, SAMPLE_RATE
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.heard: list[int] = []
+
+    def __call__(self, mixture: Tensor) -> Tensor:
+        n_segments = mixture.shape[0] if mixture.dim() == 4 else 1
+        if n_segments > self.most:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        self.heard.append(n_segments)
+        return torch.stack([mixture * share for share in (0.1, 0.2, 0.3, 0.4)], -3)
+
+
+def streamed(separator: Separator, mixture: Tensor, batch: int | None) -> Tensor:
+    return torch.cat(list(stream(iter(mixture.split(3000, -1)), separator, GRID, batch=batch)), -1)
+
+
+@pytest.mark.parametrize("n_samples", [1, 8192, 8193, 14336, 60000, 61441])
+@pytest.mark.parametrize("batch", [2, 3, 8])
+@pytest.mark.parametrize("most", [1, 2, 100])
+def test_batches_change_nothing(n_samples: int, batch: int, most: int) -> None:
+    mixture = torch.randn(1, 2, n_samples)
+    separator = Limited(most)
+    together = streamed(separator, mixture, batch)
+    assert torch.equal(together, streamed(Limited(1), mixture, None))
+    assert max(separator.heard) <= most
+    if most >= batch < GRID.n_segments(n_samples):
+        assert separator.heard[0] == batch
+    assert sum(separator.heard) == GRID.n_segments(n_samples)
+
+
+def test_memory_that_is_too_small_is_tried_once() -> None:
+    """The smaller number stays: no batch after the first runs out of memory again."""
+    separator = Limited(2)
+    streamed(separator, torch.randn(1, 2, 100000), 8)
+    assert separator.heard[0] == 2
+    assert set(separator.heard) <= {1, 2}
+
+
+def test_no_memory_for_one_segment_is_said() -> None:
+    with pytest.raises(torch.cuda.OutOfMemoryError):
+        streamed(Limited(0), torch.randn(1, 2, 20000), 4)
+
+
+@pytest.mark.parametrize(
+    "separator",
+    [
+        MaskSeparator(XUMX(XUMXConfig(hidden=8, n_lstm_layers=1)).eval()),
+        WaveformSeparator(Demucs(DemucsConfig(width=4, n_layers=4)).eval()),
+    ],
+    ids=["mask", "waveform"],
+)
+def test_networks_hear_segments_apart(separator: Separator) -> None:
+    mixture = torch.randn(1, 2, 40000, generator=torch.Generator().manual_seed(0))
+    one, three = (streamed(separator, mixture, batch) for batch in (1, 3))
+    assert (one - three).abs().max() < 1e-5 * one.abs().max()
+
+
+def test_cancelling_stops_before_the_next_batch() -> None:
+    separator = Limited(100)
+    stems = stream([torch.randn(1, 2, 200000)], separator, GRID, batch=4, cancelled=lambda: bool(separator.heard))
+    with pytest.raises(Cancelled):
+        list(stems)
+    assert separator.heard == [4]
