@@ -169,7 +169,7 @@ def filter_spec(
         covariance: R_j.
         epsilon: Regularisation: C = sum_j v_j R_j + sqrt(epsilon) I.
     """
-    floor = torch.full((*mixture.shape[:-3], 1, 1), epsilon**0.5, dtype=torch.float64, device=mixture.device)
+    floor = torch.full((*mixture.shape[:-3], 1, 1), epsilon**0.5, dtype=mixture.real.dtype, device=mixture.device)
     return _filtered_by(mixture, source_variance(estimates), covariance, floor)
 
 
