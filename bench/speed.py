@@ -1,11 +1,13 @@
 """Time and memory of the full-size system against the original's way and against peers, and of the shipped bundle.
 
-    python bench/speed.py [--seconds 20] [--rounds 3] [--what danna xumx unet demucs peers bundle wiener] [--out FILE]
+    python bench/speed.py [--seconds 20] [--rounds 3] [--what danna peers wiener agreement ...] [--out FILE]
 
 Every measurement is a process of its own, on two threads, with random parameters (but for the bundle) on the song of
 `examples/`, repeated to the length asked for. Contestants take turns, round by round; the table has medians. "raised"
-means that the C library keeps freed memory (`danna_sep.allocator`), as `danna-sep` always has it do; without,
-it works as installed. Needs the developers' packages. `--out` writes the tables to a Markdown file as well.
+means that the C library keeps freed memory (`danna_sep.allocator`), as `danna-sep` always has it do; without, it works
+as installed. norbert computes in double precision, as in the original; ours in single. Peers overlap segments as they
+do by default: htdemucs a quarter, ours an eighth. Needs the developers' packages. `--out` writes the tables to a
+Markdown file as well.
 """
 
 from __future__ import annotations
@@ -35,8 +37,8 @@ CONTESTS: dict[str, list[tuple[str, bool]]] = {
         name: [("original", False), ("original", True), ("f32", True), ("bf16", True), ("f32", False)]
         for name in ("danna", "xumx", "unet", "demucs")
     },
-    "peers": [("htdemucs", False), ("danna-f32", True), ("danna-bf16", True)],
-    "umx": [("openunmix", False), ("xumx-f32", True), ("xumx-bf16", True)],
+    "peers": [("htdemucs", False), ("htdemucs", True), ("danna-f32", False), ("danna-f32", True), ("danna-bf16", True)],
+    "umx": [("openunmix", False), ("openunmix", True), ("xumx-f32", False), ("xumx-f32", True), ("xumx-bf16", True)],
     "bundle": [("f32", True), ("bf16", True)],
     "wiener": [("norbert", False), ("norbert", True), ("ours", False), ("ours", True)],
 }
@@ -72,7 +74,7 @@ def contestant(contest: str, who: str) -> Callable[[Any], Any]:
 
     def streamed(separator: Any) -> Callable[[Any], Any]:
         def run(mixture: Any) -> Any:
-            return [block.shape for block in stream(mixture.split(44100, -1), separator, segment_grid())]
+            return list(stream(mixture.split(44100, -1), separator, segment_grid()))
 
         return run
 
@@ -199,7 +201,7 @@ def table(contest: str, seconds: float, rounds: int) -> str:
 def agreement(seconds: float = 20) -> str:
     """Level of each stem of the original's way over its difference from ours, dB."""
     code = (
-        "import sys, json, torch; sys.path.insert(0, sys.argv[1]); import speed; torch.set_num_threads(2); "
+        "import sys, torch; sys.path.insert(0, sys.argv[1]); import speed; torch.set_num_threads(speed.N_THREADS); "
         "x = torch.from_numpy(speed.song(float(sys.argv[3]))); "
         "run = speed.contestant('danna', 'original') if sys.argv[2] == 'original' else speed.whole(sys.argv[2]); "
         "y = torch.no_grad()(run)(x); torch.save(y, sys.argv[4])"
@@ -222,28 +224,30 @@ def agreement(seconds: float = 20) -> str:
 
 
 def whole(precision: str) -> Any:
-    """Our networks, the original's way of using them."""
-    from danna_sep.convert import original_separator
+    """Our networks and filter, on whole tracks as the original hears them."""
+    from danna_sep.convert import OriginalDemucs
     from danna_sep.models.precision import lower
-    from danna_sep.separators import Blend
+    from danna_sep.separators import Blend, MaskSeparator
     from danna_sep.weights.originals import ORIGINAL_BLEND
 
-    parts = {}
+    parts: dict[str, Any] = {}
     for name in MODELS:
         model = network(name)
         if precision == "bf16":
             lower(model)
-        parts[name] = original_separator(model)
+        block_frames = 2584 if name == "unet" else None
+        parts[name] = OriginalDemucs(model) if name == "demucs" else MaskSeparator(model, block_frames=block_frames)
     return Blend(parts, ORIGINAL_BLEND)
 
 
 def header(arguments: str) -> str:
     from importlib.metadata import version
 
-    cpu = next((line.partition(": ")[2] for line in CPU_INFO.read_text().splitlines() if "model name" in line), "")
+    about = CPU_INFO.read_text().splitlines() if CPU_INFO.exists() else []
+    cpu = next((line.partition(": ")[2] for line in about if "model name" in line), "")
     packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "norbert", "demucs", "openunmix"))
     return (
-        "# Speed and memory\n\nWritten by `make bench`; every figure is of this one run, contestants by turns.\n\n"
+        "# Speed and memory\n\nEvery figure is of one run, contestants by turns; `make bench` writes this page.\n\n"
         f"`python bench/speed.py {arguments}`: {cpu or platform.machine()}, {os.cpu_count()} cores, "
         f"{N_THREADS} threads, {packages}\n\n"
     )

@@ -7,7 +7,7 @@ second run with more minutes enlarges the pool. Each clip has its own seed: the 
 
 Needs scipy, soundfile, soxr, pyfluidsynth, pyworld (with setuptools below 81), and Debian's fluidsynth,
 fluid-soundfont-gm, musescore-general-soundfont and (left out where absent) sonic-pi-samples. The pool of the
-provisional weights: ``--part all --minutes 25 --seed 2``, then ``--part singing --minutes 45 --seed 2``.
+provisional weights: ``--part all --minutes 25 --seed 2``, then ``--part all --minutes 30 --seed 5``.
 """
 
 from __future__ import annotations

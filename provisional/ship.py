@@ -33,7 +33,7 @@ def main() -> None:
             "provisional": "true",
             "sdr": arguments.sdr,
             "wiener_iterations": "0",
-            "note": "provisional: a first training of about an hour on two CPU cores",
+            "note": "provisional: a few hours of training on a CPU",
         }
         weights.write(
             bundle / f"provisional-{name}.safetensors",

@@ -220,3 +220,16 @@ def test_gradients_in_bfloat16_are_those_of_single_precision() -> None:
         assert lowered.isfinite().all(), name
         if name.startswith(("output", "widen")):
             assert (single - lowered).norm() < 0.05 * single.norm(), name
+
+
+@pytest.mark.parametrize("model", SMALL, ids=lambda model: type(model).__name__)
+def test_double_precision_stays(model: nn.Module) -> None:
+    heard = inputs(model, 1, 20 if not isinstance(model, Demucs) else 3000)
+    with torch.no_grad():
+        single = model(heard)
+        try:
+            double = model.double()(heard.double())
+        finally:
+            model.float()
+    assert double.dtype == torch.float64
+    assert (single - double).abs().max() < 1e-4 * double.abs().max()

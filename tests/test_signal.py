@@ -93,3 +93,19 @@ def test_context_carries_no_weight() -> None:
             spoiled[:, -grid.context :] = 1e9
         segments.append((spoiled, is_last))
     assert torch.equal(torch.cat(list(join(segments, grid)), -1), signal)
+
+
+def test_filters_made_without_gradients_serve_training() -> None:
+    """They are kept from call to call."""
+    with torch.inference_mode():
+        resample(torch.randn(1, 500), 7, 9)
+    signal = torch.randn(1, 500, requires_grad=True)
+    resample(signal, 7, 9).sum().backward()
+    assert signal.grad is not None
+
+
+def test_a_blend_has_the_widest_of_its_types() -> None:
+    single, double = torch.rand(2, 1, 5), torch.rand(2, 1, 5, dtype=torch.float64)
+    blended = blend([single, double], torch.tensor([[0.5, 0.5], [0.5, 0.5]]))
+    assert blended.dtype == torch.float64
+    assert torch.allclose(blended, (single + double) / 2)

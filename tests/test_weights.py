@@ -424,3 +424,11 @@ def test_the_packages_own_registry_is_readable(tmp_path: Path, monkeypatch: pyte
     monkeypatch.undo()
     monkeypatch.setenv("DANNA_SEP_HOME", str(tmp_path))
     assert [result.problem for result in weights.verify() if not result.ok] == []
+
+
+def test_values_that_the_wanted_type_cannot_hold_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "wide.safetensors"
+    weights.write(path, model="m", config={}, entries={"w": torch.tensor([[1e300]], dtype=torch.float64)}, metadata={})
+    with pytest.raises(CorruptWeights, match="'w' holds NaN or infinite values"):
+        weights.read(path)
+    assert weights.read(path, {"w": torch.float64}).entries["w"].item() == 1e300

@@ -151,10 +151,32 @@ def test_values_and_gradients_are_finite(kind: str, dtype: torch.dtype) -> None:
         x = x * torch.tensor([1, 0])[:, None, None]
     elif kind == "nothing estimated":
         v = torch.zeros_like(v)
-    x = x.to(dtype)
+    x = x.to(dtype).clone()
+    x[..., 3, 5] = 0
     v = v.to(x.real.dtype).requires_grad_()
-    stems = wiener(v, x)
-    stems.abs().square().sum().backward()
-    assert v.grad is not None
-    assert stems.isfinite().all()
-    assert v.grad.isfinite().all()
+    for n_iterations in (0, 1, 2):
+        x = x.detach().requires_grad_()
+        v.grad = None
+        stems = wiener(v, x, n_iterations)
+        stems.abs().square().sum().backward()
+        assert v.grad is not None
+        assert x.grad is not None
+        assert stems.isfinite().all()
+        assert v.grad.isfinite().all()
+        assert x.grad.isfinite().all()
+
+
+def test_any_view_of_the_mixture_will_do() -> None:
+    v, x = random_inputs()
+    assert torch.allclose(wiener(v, x.conj()), wiener(v, x.conj().resolve_conj()))
+    assert torch.allclose(wiener(v, x.mT.contiguous().mT), wiener(v, x))
+
+
+@pytest.mark.parametrize("n_iterations", [0, 1])
+def test_no_loudness_is_too_much(n_iterations: int) -> None:
+    """Spectra whose powers single precision does not hold."""
+    v, x = random_inputs()
+    v, x = v.float(), x.to(torch.complex64)
+    loud = wiener(1e20 * v, 1e20 * x, n_iterations)
+    scaled_down = 1e20 / float(scale_of(1e20 * x))
+    assert below_db(loud / 1e20, wiener(scaled_down * v, scaled_down * x, n_iterations) / scaled_down) > 100

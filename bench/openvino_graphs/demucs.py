@@ -8,7 +8,7 @@ from openvino import Model
 from openvino import opset13 as op
 
 from danna_sep.models.demucs import Demucs
-from danna_sep.signal.resample import sinc_filters
+from danna_sep.signal.resample import block_matrix
 from openvino_graphs.operations import (
     Node,
     constant,
@@ -25,7 +25,7 @@ from openvino_graphs.operations import (
 
 
 def graph(model: Demucs, shape: tuple[int, ...]) -> Model:
-    """What `model.network` computes for standardised mixtures of one shape (batch, channel, time)."""
+    """What `model._network` computes for standardised mixtures of one shape (batch, channel, time)."""
     config = model.config
     n_samples = shape[-1]
     standard = op.parameter(list(shape), name="standard")
@@ -85,12 +85,14 @@ def _decoder_layer(layer: Any, features: Node, skip: Node) -> Node:
 def _resample(signal: Node, old: int, new: int) -> Node:
     """See `danna_sep.signal.resample`."""
     batch, channels, n_samples = _shape(signal)
-    filters = sinc_filters(old, new)
-    reach = (filters.shape[1] - old) // 2
+    weights = block_matrix(old, new)
+    n_taps, n_given = weights.shape
+    step = n_given // new * old
+    n_blocks = -(-n_samples // step)
+    reach = (n_taps - step) // 2
     rows = reshape(signal, (batch * channels, 1, n_samples))
-    rows = op.pad(rows, integers((0, 0, reach)), integers((0, 0, reach + old)), "edge")
-    phases = op.convolution(rows, constant(filters[:, None]), [old], [0], [0], [1])
-    if new == 1:
-        return cut(reshape(phases, (batch, channels, -1)), 2, 0, n_samples * new // old)
-    result = reshape(transpose(phases, (0, 2, 1)), (batch, channels, -1))
+    behind = reach + n_blocks * step - n_samples
+    rows = op.pad(rows, integers((0, 0, reach)), integers((0, 0, behind)), "edge")
+    blocks = op.convolution(rows, constant(weights.T[:, None]), [step], [0], [0], [1])
+    result = reshape(transpose(blocks, (0, 2, 1)), (batch, channels, -1))
     return cut(result, 2, 0, n_samples * new // old)

@@ -97,7 +97,7 @@ def separate(
         separator: A preset's name or file, or what `load` gave.
         options: How; `shifts`, `device` and `precision` count when a separator is loaded, not for one that is ready.
         progress: Called with the share that is done, 0 to 1.
-        cancelled: Asked before every segment.
+        cancelled: Asked before every batch of segments.
         changes: Fields of Options to set otherwise.
 
     Returns:
@@ -174,7 +174,7 @@ def separate_file(
         repair: Take NaN and infinite samples as zero instead of refusing the file.
         progress: Called with seconds done, and in all if known.
         warn: Called with one line for each thing that the user should know; all are in the result too.
-        cancelled: Asked before every segment.
+        cancelled: Asked before every batch of segments.
         changes: Fields of Options to set otherwise.
 
     Raises:

@@ -167,7 +167,8 @@ def _why(device: str) -> str:
 
     if device != "cpu":
         return f"bf16 has not been measured on {device}"
-    return f"this processor has {'' if has_fast_bf16() else 'no '}instructions for bfloat16"
+    has = "AVX-512 BF16 or AMX" if has_fast_bf16() else "neither AVX-512 BF16 nor AMX"
+    return f"this processor has {has}"
 
 
 def _weights() -> Iterator[Check]:

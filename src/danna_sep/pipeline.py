@@ -38,7 +38,7 @@ def stems_of_blocks(
 
     Raises:
         ConfigError: Options out of range; at the call, not at the first block.
-        Cancelled: When `cancelled` said so, before a block or a segment.
+        Cancelled: When `cancelled` said so, before a block or a batch of segments.
     """
     from danna_sep.separators import only
     from danna_sep.streaming import DEFAULT_SEGMENT_S, segment_grid, stream

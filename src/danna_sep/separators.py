@@ -153,7 +153,7 @@ class WaveformSeparator:
             raise ConfigError(f"shifts must be at least 1, not {self.n_shifts}")
         # Of silence the network hears nothing, but it does not say exactly nothing.
         audible = (items != 0).any(-1).any(-1)[:, None, None, None]
-        stems = stems * (audible / self.n_shifts)
+        stems = stems * (audible.to(stems.dtype) / self.n_shifts)
         return stems.reshape(*mixture.shape[:-2], *stems.shape[1:])
 
 

@@ -53,14 +53,17 @@ def stream(
         separator: Hears segments on its own device if it has a `device`; stems come back to the CPU.
         grid: How segments lie; None for the whole mixture as one segment, in memory.
         batch: Segments that it hears together. Where its device has no memory for them it hears half as many, and
-            so on from there. None: one on a CPU, which one keeps busy; 8 elsewhere.
+            so on from there. None: 8 on a CUDA device, one elsewhere.
         cancelled: Asked before every batch.
 
     Raises:
         Cancelled: When `cancelled` said so.
+        ConfigError: A batch of none.
     """
+    if batch is not None and batch < 1:
+        raise ConfigError(f"a batch has at least one segment, not {batch}")
     device = torch.device(getattr(separator, "device", "cpu"))
-    size = batch or (1 if device.type == "cpu" else 8)
+    size = batch or (8 if device.type == "cuda" else 1)
     batches = _Batches(separator, device, size)
 
     def separated() -> Iterator[tuple[Stems, bool]]:

@@ -116,7 +116,7 @@ class Demucs(nn.Module):
             features = decoder_layer(features, skip)
         # Source by source: this is where the network holds most.
         by_source = features.unflatten(1, (self.config.n_sources, self.config.n_channels)).unbind(1)
-        return torch.stack([resample(source.float(), 2, 1)[..., :n_samples] for source in by_source], 1)
+        return torch.stack([resample(source.to(standard.dtype), 2, 1)[..., :n_samples] for source in by_source], 1)
 
 
 class _EncoderLayer(nn.Module):

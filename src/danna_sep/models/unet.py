@@ -121,7 +121,7 @@ class UNet(nn.Module):
         for stage in self.decoder:
             features = stage(features, skips.pop())
         features = torch.relu_(widen_and_norm(self.widen, self.widen_norm, features))
-        masks = torch.sigmoid(self.output(features)[..., :n_frames].float())
+        masks = torch.sigmoid(self.output(features)[..., :n_frames].to(magnitude.dtype))
 
         beyond = (0, n_frames - masks.shape[-1], 0, n_bins - masks.shape[-2])
         masks = F.pad(masks, beyond, value=UNSEEN_MASK)

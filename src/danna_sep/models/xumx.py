@@ -87,7 +87,7 @@ class XUMX(nn.Module):
         joined = torch.cat((shared, recurrent), 1).repeat(1, config.n_sources, 1)
 
         decoded = torch.relu(self.decoder_norm(self.decoder(joined)))
-        mask: Tensor = self.output_norm(self.output(decoded).float()).reshape(
+        mask: Tensor = self.output_norm(self.output(decoded).to(magnitude.dtype)).reshape(
             batch, config.n_sources, config.n_channels, config.n_output_bins, n_frames
         )
         scale, mean = self.output_scale[:, None, :, None], self.output_mean[:, None, :, None]

@@ -21,7 +21,11 @@ def blend(estimates: Iterable[Stems], weights: Float[Tensor, "model source"]) ->
     total: Stems | None = None
     for estimate, row in zip(estimates, weights, strict=True):
         shares = row.to(estimate)[:, None, None]
-        total = estimate * shares if total is None else total.addcmul_(estimate, shares)
+        if total is None or total.dtype != estimate.dtype:
+            weighted = estimate * shares
+            total = weighted if total is None else total + weighted
+        else:
+            total.addcmul_(estimate, shares)
     if total is None:
         raise ValueError("nothing to blend")
     return total

@@ -20,8 +20,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-_GROUP = 64
-"""Repetitions of the pattern that are computed as one matrix product."""
+_GROUP_SIZE = 128
+"""Samples, of the longer side, that are computed as one row of a matrix product."""
 
 _CHUNK_SIZE = 2**20
 """Samples resampled at a time."""
@@ -39,11 +39,12 @@ def sinc_filters(old: int, new: int, zeros: int = 24, rolloff: float = 0.945) ->
     """
     cutoff = min(old, new) * rolloff
     reach = math.ceil(zeros * old / cutoff)
-    instants = torch.arange(-reach, reach + old, dtype=torch.float64) / old
-    phases = torch.arange(new, dtype=torch.float64)[:, None] / new
-    crossings = ((instants - phases) * cutoff).clamp(-zeros, zeros)
-    filters = torch.sinc(crossings) * torch.cos(crossings * math.pi / (2 * zeros)).square()
-    return (filters / filters.sum(1, keepdim=True)).float()
+    with torch.inference_mode(False):  # kept, and maybe trained with later
+        instants = torch.arange(-reach, reach + old, dtype=torch.float64) / old
+        phases = torch.arange(new, dtype=torch.float64)[:, None] / new
+        crossings = ((instants - phases) * cutoff).clamp(-zeros, zeros)
+        filters = torch.sinc(crossings) * torch.cos(crossings * math.pi / (2 * zeros)).square()
+        return (filters / filters.sum(1, keepdim=True)).float()
 
 
 def resample(signal: Float[Tensor, "*axes old_time"], old: int, new: int) -> Float[Tensor, "*axes new_time"]:
@@ -53,8 +54,8 @@ def resample(signal: Float[Tensor, "*axes old_time"], old: int, new: int) -> Flo
     if old == new:
         return signal
     n_samples = signal.shape[-1]
-    weights = _block_matrix(old, new).to(signal)
-    step, n_taps = old * _GROUP, weights.shape[0]
+    weights = block_matrix(old, new).to(signal)
+    step, n_taps = weights.shape[1] // new * old, weights.shape[0]
     n_blocks = -(-n_samples // step)
     reach = (n_taps - step) // 2
     rows = signal.reshape(-1, 1, n_samples)
@@ -68,15 +69,17 @@ def resample(signal: Float[Tensor, "*axes old_time"], old: int, new: int) -> Flo
 
 
 @lru_cache(maxsize=16)
-def _block_matrix(old: int, new: int) -> Float[Tensor, "tap sample"]:
-    """The filters of many repetitions of the pattern side by side, each shifted by its place, as one matrix.
+def block_matrix(old: int, new: int) -> Float[Tensor, "tap sample"]:
+    """The filters of some repetitions of the pattern side by side, each shifted by its place, as one matrix.
 
-    Few samples are in it for nothing, and a product of large matrices is several times as fast as the convolution with
-    one channel that this is, and needs a fraction of its memory.
+    Of short patterns many: about half of the matrix then is zeros, but a product of large matrices is still several
+    times as fast as the convolution with one channel that this is, and needs a fraction of its memory.
     """
     filters = sinc_filters(old, new)
     surplus = filters.shape[1] - old
-    weights = torch.zeros(old * _GROUP + surplus, _GROUP, new)
-    for place in range(_GROUP):
-        weights[place * old : (place + 1) * old + surplus, place] = filters.T
-    return weights.flatten(1)
+    n_repetitions = max(1, _GROUP_SIZE // max(old, new))
+    with torch.inference_mode(False):  # kept, and maybe trained with later
+        weights = torch.zeros(old * n_repetitions + surplus, n_repetitions, new)
+        for place in range(n_repetitions):
+            weights[place * old : (place + 1) * old + surplus, place] = filters.T
+        return weights.flatten(1)

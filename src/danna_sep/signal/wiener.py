@@ -234,8 +234,7 @@ def _wiener_of_bins(
     if residual:
         magnitudes = with_residual(magnitudes, mixture, epsilon)
     if softmask:
-        total = magnitudes.sum(-4, keepdim=True) + epsilon * scale[..., None, None, None, None]
-        magnitudes = mixture.abs().unsqueeze(-4) * (magnitudes / total)
+        magnitudes = mixture.abs().unsqueeze(-4) * (magnitudes / (epsilon + magnitudes.sum(-4, keepdim=True)))
     power_scale = scale.square()[..., None, None]
     left, right = magnitudes.unbind(-3)
     variance = torch.addcmul(left * left, right, right) / 2
@@ -290,7 +289,7 @@ def _filtered_by(
     real = torch.stack((rows.real, -rows.imag, rows.imag, rows.real), -1).unflatten(-1, (2, 2))
     # bin, j, row, k, column, re or im of the result, of x -> bin, (j row re-im), (k column re-im)
     weights = real.movedim(-2, -4).flatten(-3).flatten(-4, -2).to(variance)
-    heard = torch.view_as_real(mixture).movedim((-4, -1), (-3, -2)) / determinant[..., None, None, :]
+    heard = torch.view_as_real(mixture.resolve_conj()).movedim((-4, -1), (-3, -2)) / determinant[..., None, None, :]
     heard = heard.flatten(-3, -2)  # ..., bin, (channel re-im), frame
     weighted = (variances.unsqueeze(-2) * heard.unsqueeze(-3)).flatten(-3, -2)
     pairs = (weights @ weighted).unflatten(-2, (n_sources, 2, 2))
@@ -311,7 +310,7 @@ def _adjugate(matrices: Tensor) -> Tensor:
 
 def _phase(mixture: Spec) -> Spec:
     """exp(i angle(x)); 1 where x is 0."""
-    size = _power(mixture).sqrt()
+    size = mixture.abs()
     audible = size > 0
     return torch.where(audible, mixture / torch.where(audible, size, 1.0), 1.0)
 
@@ -322,9 +321,12 @@ def _double(values: Tensor) -> Tensor:
 
 
 def _largest(spec: Spec) -> Float[Tensor, "*batch"]:
-    """The largest magnitude; by powers, which are quick to compute, unless they would overflow."""
-    power = _power(spec).amax((-3, -2, -1))
-    return power.sqrt() if bool(power.isfinite().all()) else spec.abs().amax((-3, -2, -1))
+    """The largest magnitude; by powers, which are quick to compute, unless they overflow or a slope is asked for."""
+    if not spec.requires_grad:
+        power = _power(spec).amax((-3, -2, -1))
+        if bool(power.isfinite().all()):
+            return power.sqrt()
+    return spec.abs().amax((-3, -2, -1))
 
 
 def _power(values: Tensor) -> Tensor:

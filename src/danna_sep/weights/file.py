@@ -175,9 +175,11 @@ def _entries(path: Path, dtypes: Mapping[str, torch.dtype]) -> Iterator[tuple[st
                     name = left.pop(0)
                     tensor = file.get_tensor(name)
                     n_bytes += tensor.nbytes
-                    _require_finite(path, name, tensor)
                     kind = dtypes.get(name, torch.float32 if tensor.is_floating_point() else tensor.dtype)
-                    yield name, tensor.to(kind, copy=True)  # a copy, for the original may be the file itself
+                    converted = tensor.to(kind, copy=True)  # a copy, for the original may be the file itself
+                    # Also what the narrower type cannot hold is infinite; and integers hide what was no number.
+                    _require_finite(path, name, converted if kind.is_floating_point else tensor)
+                    yield name, converted
     except CorruptWeights:
         raise
     except Exception as error:  # the library's own exception is not public in all its versions
