@@ -58,14 +58,14 @@ def _original(blend: Mapping[str, Sequence[float]], summary: str) -> Preset:
 PRESETS: Final[Mapping[str, Preset]] = {
     "danna": _bundle(
         {
-            "xumx": (0.0, 0.0, 0.0, 0.3),
-            "unet": (0.9, 0.8, 0.6, 0.6),
-            "demucs": (0.1, 0.2, 0.4, 0.1),
+            "xumx": (0.10, 0.19, 0.35, 0.21),
+            "unet": (0.90, 0.56, 0.65, 0.79),
+            "demucs": (0.00, 0.25, 0.00, 0.00),
         },
         "all three models, with the weights that ship",
     ),
     "fast": _bundle(
-        {"unet": (0.9, 0.8, 0.6, 0.8), "demucs": (0.1, 0.2, 0.4, 0.2)},
+        {"unet": (1.0, 0.67, 0.88, 0.89), "demucs": (0.0, 0.33, 0.12, 0.11)},
         "U-Net and Demucs, with the weights that ship",
     ),
     "xumx": _bundle({"xumx": _ALONE}, "X-UMX alone"),
