@@ -99,16 +99,16 @@ class MaskSeparator:
         surplus = max(self.padding, self.n_fft - n_samples)
         spec = stft(F.pad(items, (0, surplus)), self.n_fft, self.hop_length)
         magnitude = spec.abs()
-        estimates = self._mask(magnitude) * magnitude[:, None]
+        masks = self._mask(magnitude)
         spec = spec.to(torch.complex128 if self.precision == torch.float64 else torch.complex64)
-        filtered = wiener(estimates, spec, self.n_iterations)
-        del estimates
+        filtered = wiener(masks * magnitude[:, None], spec, self.n_iterations) if self.n_iterations else None
+        del magnitude
         # One after the other: what an inverse transform needs besides is then that of one stem.
-        inverse = (
-            istft(filtered[:, SOURCES.index(name)], n_samples, self.n_fft, self.hop_length) for name in self.sources
-        )
-        stems = torch.stack([stem.to(mixture.dtype) for stem in inverse], 1)
-        return stems.reshape(*mixture.shape[:-2], *stems.shape[1:])
+        stems = []
+        for index in map(SOURCES.index, self.sources):
+            stem_spec = masks[:, index] * spec if filtered is None else filtered[:, index]
+            stems.append(istft(stem_spec, n_samples, self.n_fft, self.hop_length).to(mixture.dtype))
+        return torch.stack(stems, 1).reshape(*mixture.shape[:-2], len(stems), *mixture.shape[-2:])
 
     def _mask(self, magnitude: Tensor) -> StemMagnitudes:
         if self.block_frames is None:
