@@ -174,7 +174,8 @@ def measured_apart(contest: str, who: str, raised: bool, seconds: float) -> dict
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if done.returncode:
         raise SystemExit(f"{contest} {who}: {done.stderr[-2000:]}")
-    return json.loads(done.stdout.splitlines()[-1])  # type: ignore[no-any-return]
+    figures: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return figures
 
 
 def table(contest: str, seconds: float, rounds: int) -> str:
@@ -247,7 +248,7 @@ def header(arguments: str) -> str:
     cpu = next((line.partition(": ")[2] for line in about if "model name" in line), "")
     packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "norbert", "demucs", "openunmix"))
     return (
-        "# Speed and memory\n\nEvery figure is of one run, contestants by turns; `make bench` writes this page.\n\n"
+        "# Speed and memory\n\nContestants of a table take turns in one run; `make bench` writes such a page.\n\n"
         f"`python bench/speed.py {arguments}`: {cpu or platform.machine()}, {os.cpu_count()} cores, "
         f"{N_THREADS} threads, {packages}\n\n"
     )
