@@ -1,9 +1,11 @@
-"""How far separation in segments is from separation of the whole track, and whether its seams can be heard.
+"""How far separation in segments is from separation of the whole track, and what the seams cost.
 
-    python bench/segmented.py SONG [--preset xumx --preset unet --preset demucs] [--seconds 180]
+    python bench/segmented.py SONG_WITH_STEMS [--preset xumx --preset unet --preset demucs --preset danna]
 
-For each preset: the level of the whole-track stems over that of the difference, in dB, per stem; and the mean square of
-the difference in the cross-fades over that elsewhere, in dB (above 0: more error at the seams).
+SONG_WITH_STEMS is a folder of songs with stems, of which the first is taken. For each preset, in dB: the level of the
+whole-track stems over that of the difference, per stem; the mean square of the difference in the cross-fades over that
+elsewhere (above 0: more at the seams); and what segments cost against the truth: by how much the error of the stems, in
+the cross-fades and elsewhere, is larger than the error of the whole-track stems in the same places.
 """
 
 from __future__ import annotations
@@ -14,59 +16,60 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from danna_sep import SAMPLE_RATE, SOURCES, audio, load, separate
+from danna_sep import SAMPLE_RATE, SOURCES, load, separate
 from danna_sep.options import DEFAULT_OVERLAP
+from danna_sep.songs import find_songs
 from danna_sep.streaming import DEFAULT_SEGMENT_S, segment_grid
 
 
-def read(path: Path, seconds: float) -> tuple[np.ndarray, int]:
-    """The first `seconds` of a song, (channel, time), and its rate."""
-    with audio.AudioReader(path) as reader:
-        rate = reader.info.sample_rate
-        blocks, n_left = [], round(seconds * rate)
-        for block in reader.blocks(rate):
-            blocks.append(block[:, :n_left])
-            n_left -= blocks[-1].shape[1]
-            if not n_left:
-                break
-    return np.concatenate(blocks, 1), rate
+def ratio_db(above: np.ndarray, below: np.ndarray) -> float:
+    """Of the means of two powers."""
+    return float(10 * np.log10((above.mean() + 1e-20) / (below.mean() + 1e-20)))
+
+
+def squared_error(estimates: np.ndarray, references: np.ndarray) -> np.ndarray:
+    """(source, channel, time), twice -> (source, time)."""
+    return np.square(estimates - references, dtype=np.float64).mean(1)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("song", type=Path)
-    parser.add_argument("--preset", action="append", help="default: xumx, unet, demucs")
-    parser.add_argument("--seconds", type=float, default=180)
+    parser.add_argument("songs", type=Path)
+    parser.add_argument("--preset", action="append", help="default: xumx, unet, demucs, danna")
+    parser.add_argument("--seconds", type=float, default=400)
     parser.add_argument("--segment", type=float, default=DEFAULT_SEGMENT_S)
     parser.add_argument("--overlap", type=float, default=DEFAULT_OVERLAP)
     arguments = parser.parse_args()
-    mixture, rate = read(arguments.song, arguments.seconds)
-    if rate != SAMPLE_RATE:
-        raise SystemExit(
-            f"{arguments.song}: give a song at {SAMPLE_RATE} Hz, so that seams lie where they are looked for"
-        )
+    song = find_songs(arguments.songs)[0]
+    excerpt = song.read(0, min(song.n_frames, round(arguments.seconds * SAMPLE_RATE)))
+    mixture, truth = excerpt.mixture, excerpt.stems
     grid = segment_grid(arguments.segment, arguments.overlap)
     n_samples = mixture.shape[1]
-    in_fade = np.zeros(n_samples, bool)
+    fading = np.zeros(n_samples, bool)
     for index in range(1, grid.n_segments(n_samples)):
         start = index * grid.hop + grid.context
-        in_fade[start : start + grid.fade] = True
-    print(f"{arguments.song.name}, {n_samples / rate:.0f} s in {grid.n_segments(n_samples)} segments\n")
-    print(f"| | {' | '.join(SOURCES)} | error in cross-fades over elsewhere, dB |\n|---|{'---|' * 5}")
-    for preset in arguments.preset or ["xumx", "unet", "demucs"]:
+        fading[start : start + grid.fade] = True
+    print(f"{song.name}, {n_samples / SAMPLE_RATE:.0f} s in {grid.n_segments(n_samples)} segments\n")
+    print("| | " + " | ".join(SOURCES) + " | cross-fades over elsewhere | cost in cross-fades | cost elsewhere |")
+    print("|---|" + "---|" * (len(SOURCES) + 3))
+    for preset in arguments.preset or ["xumx", "unet", "demucs", "danna"]:
         separator = load(preset, precision="f32")
         with torch.inference_mode():
-            whole = separate(mixture, rate, separator, whole=True)
-        parts = separate(mixture, rate, separator, segment_s=arguments.segment, overlap=arguments.overlap)
-        levels, at_seams, elsewhere = [], 0.0, 0.0
-        for source in SOURCES:
-            error = np.square(whole[source] - parts[source], dtype=np.float64).mean(0)
-            signal = np.square(whole[source], dtype=np.float64).mean()
-            levels.append(10 * np.log10((signal + 1e-20) / (error.mean() + 1e-20)))
-            at_seams += error[in_fade].mean()
-            elsewhere += error[~in_fade].mean()
-        seam = 10 * np.log10((at_seams + 1e-20) / (elsewhere + 1e-20))
-        print(f"| {preset} | {' | '.join(f'{level:.1f}' for level in levels)} | {seam:+.1f} |", flush=True)
+            stems = separate(mixture, SAMPLE_RATE, separator, whole=True)
+        whole = np.stack([stems[source] for source in SOURCES])
+        stems = separate(mixture, SAMPLE_RATE, separator, segment_s=arguments.segment, overlap=arguments.overlap)
+        parts = np.stack([stems[source] for source in SOURCES])
+        difference = squared_error(parts, whole)
+        levels = [f"{ratio_db(np.square(stem), error):.1f}" for stem, error in zip(whole, difference, strict=True)]
+        seam = ratio_db(difference[:, fading], difference[:, ~fading])
+        costs = [
+            ", ".join(
+                f"{ratio_db(ours[place], theirs[place]):+.2f}"
+                for ours, theirs in zip(squared_error(parts, truth), squared_error(whole, truth), strict=True)
+            )
+            for place in (fading, ~fading)
+        ]
+        print(f"| {preset} | {' | '.join(levels)} | {seam:+.1f} | {' | '.join(costs)} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ Every measurement is a process of its own, on two threads, with random parameter
 `examples/`, repeated to the length asked for. Contestants take turns, round by round; the table has medians. "raised"
 means that the C library keeps freed memory (`danna_sep.allocator`), as `danna-sep` always has it do; without, it works
 as installed. norbert computes in double precision, as in the original; ours in single. Peers overlap segments as they
-do by default: htdemucs a quarter, ours an eighth. Needs the developers' packages. `--out` writes the tables to a
+do by default: htdemucs a quarter, ours a sixth. Needs the developers' packages. `--out` writes the tables to a
 Markdown file as well.
 """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +75,20 @@ def test_mixing_draws_songs_and_places_independently(songs: list[Song]) -> None:
     assert len({song for song, _ in origins[0]}) > 1 or len({song for song, _ in origins[1]}) > 1
     assert sum(each[0] == each[3] for each in origins) < 3
     assert len({tuple(each) for each in origins}) == 60
+
+
+def test_songs_are_drawn_as_often_as_their_odds_say(songs: list[Song]) -> None:
+    """Else half an hour of real songs drowns in hours of made-up ones."""
+    songs = [replace(song, odds=odds) for song, odds in zip(songs, (6.0, 3.0, 1.0), strict=True)]
+    dataset = ExcerptDataset(songs, LENGTH)
+    counts = np.zeros((4, 3))
+    for number in range(300):
+        for source, stem in enumerate(dataset[number].stems):
+            counts[source, origin(stem)[0]] += 1
+    for source, expected in enumerate(([0.6, 0.3, 0.1], [2 / 3, 1 / 3, 0], [0.6, 0.3, 0.1], [0.6, 0.3, 0.1])):
+        assert np.allclose(counts[source] / 300, expected, atol=0.09), f"source {source}"
+    with pytest.raises(ConfigError, match="odds"):
+        ExcerptDataset([replace(songs[0], odds=0.0)], LENGTH)
 
 
 def test_coherent_excerpts_are_of_one_song_and_place(songs: list[Song]) -> None:

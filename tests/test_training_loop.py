@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -161,6 +162,32 @@ def kill_and_go_on(data: Path, folder: Path, n_kills: int, epochs: int) -> None:
         process.stdout.close()
         code = process.wait()
         assert code == (-signal.SIGKILL if kill < n_kills else 0)
+
+
+def test_several_folders_are_drawn_by_their_shares(data: Path, tmp_path: Path) -> None:
+    """The folder belongs to the shares as it does to the songs: others would go on with other batches."""
+    (tmp_path / "more").mkdir()
+    shutil.copytree(data / "train" / "a", tmp_path / "more" / "e")
+    command = [*train_command(data, tmp_path / "run", 1, 0), "--data", str(tmp_path / "more"), "--stop-after", "0"]
+
+    def call(*shares: str) -> tuple[int, str]:
+        parts = [part for share in shares for part in ("--share", share)]
+        done = subprocess.run([*command, *parts], capture_output=True, text=True)
+        return done.returncode, done.stderr
+
+    assert call("3", "1") == (0, "")
+    told = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert told["songs"]["names"] == ["a", "b", "c", "e"]
+    assert told["valid_songs"]["names"] == ["d"]
+    assert call("3", "1") == (0, "")
+    for shares, expected in (
+        (("1", "1"), "other songs"),
+        (("1",), "1 --share for 2 --data"),
+        (("0", "1"), "more than"),
+    ):
+        code, said = call(*shares)
+        assert code == 2
+        assert expected in said
 
 
 def test_killed_it_ends_the_same(data: Path, tmp_path: Path) -> None:

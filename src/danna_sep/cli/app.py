@@ -206,6 +206,7 @@ for command in (research_commands.train, research_commands.evaluate, research_co
 app.command("fit-blend", no_args_is_help=True)(research_commands.fit_blend)
 app.command()(research_commands.reproduce)
 app.command()(research_commands.recipes)
+app.command(no_args_is_help=True)(research_commands.synthesise)
 app.add_typer(weights_app, name="weights")
 app.add_typer(research_commands.data_app, name="data")
 

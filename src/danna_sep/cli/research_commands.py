@@ -16,7 +16,14 @@ data_app = typer.Typer(help="Looks at songs with stems.", no_args_is_help=True, 
 
 def train(
     recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="What to train; see `danna-sep recipes`.")],
-    data: Annotated[Path, typer.Option("--data", metavar="DIR", help="Folder of songs with stems, or a manifest.")],
+    data: Annotated[
+        list[Path],
+        typer.Option("--data", metavar="DIR", help="Folder of songs with stems, or a manifest; may be repeated."),
+    ],
+    share: Annotated[
+        list[float] | None,
+        typer.Option(metavar="N", help="How often stems of each --data are drawn, in their order.  [default: alike]"),
+    ] = None,
     split: Annotated[
         str | None, typer.Option(metavar="train|train+valid", help="Songs to train on.  [default: train, or all]")
     ] = None,
@@ -58,6 +65,7 @@ def train(
             Request(
                 recipe=recipe,
                 data=data,
+                shares=share or [],
                 split=split,
                 valid=valid,
                 out=out,
@@ -240,6 +248,52 @@ def fit_blend(
             overwrite=overwrite,
             as_json=as_json,
             quiet=quiet,
+        )
+        raise typer.Exit(run(request))
+
+
+def synthesise(
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder of the songs.")],
+    recordings: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Free recordings to play on.  [default: computed instruments, no vocals]"),
+    ] = None,
+    songs: Annotated[int | None, typer.Option(min=0, metavar="N", help="Songs that there are to be.")] = None,
+    minutes: Annotated[float | None, typer.Option(min=0, metavar="M", help="Minutes that there are to be.")] = None,
+    shortest: Annotated[float, typer.Option(metavar="S", help="Seconds of the shortest song.")] = 60.0,
+    longest: Annotated[float, typer.Option(metavar="S", help="Seconds of the longest song.")] = 150.0,
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Of all songs.")] = 0,
+    processes: Annotated[int, typer.Option("--processes", "-j", min=1, metavar="P", help="Songs at a time.")] = 1,
+    rolling: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Keep N songs; go on replacing the oldest.")
+    ] = None,
+    soundfont: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="Soundfont to play on; may be repeated.  [default: those installed]"),
+    ] = None,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Makes songs to train on.
+
+    A synthetic band: drums, bass, other and vocals as stems of songs that no one has heard. Songs that are in the
+    folder already stay; more of a seed are added to them.
+    """
+    with ending_the_program(verbose):
+        from danna_sep.cli.synthesise import Request, run
+
+        request = Request(
+            recordings=recordings,
+            out=out,
+            n_songs=songs,
+            minutes=minutes,
+            shortest_s=shortest,
+            longest_s=longest,
+            seed=seed,
+            processes=processes,
+            rolling=rolling,
+            soundfonts=soundfont or [],
+            as_json=as_json,
         )
         raise typer.Exit(run(request))
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +28,8 @@ class Request:
     """The command line's arguments, as given."""
 
     recipe: str
-    data: Path
+    data: list[Path]
+    shares: list[float]
     split: str | None
     valid: Path | None
     out: Path | None
@@ -176,26 +179,41 @@ def _songs(request: Request, find: Any) -> tuple[list[Song], list[Song]]:
     """Songs to train on, and to validate on."""
     from danna_sep.errors import SongsError
 
-    everything = find(request.data)
-    if request.split is not None:
-        songs = find(request.data, request.split)
-    elif any(song.split for song in everything):
-        songs = find(request.data, "train")
-    else:
-        songs = everything
+    shares = request.shares or [1.0] * len(request.data)
+    if len(shares) != len(request.data):
+        raise ConfigError(f"{len(shares)} --share for {len(request.data)} --data; give one for each, in their order")
+    if not all(0 < share < math.inf for share in shares):
+        raise ConfigError("a --share must be more than 0")
+    songs: list[Song] = []
+    valid_songs: list[Song] = []
+    for folder, share in zip(request.data, shares, strict=True):
+        some = _of_split(folder, request.split, find)
+        # A folder is drawn as often as its share says, however many songs it has.
+        odds = share / len(some) if len(request.data) > 1 else 1.0
+        songs += [replace(song, odds=odds) for song in some]
+        if request.valid is None:
+            with suppress(SongsError):
+                valid_songs += find(folder, "valid")
     if request.valid is not None:
         return songs, find(request.valid)
-    try:
-        return songs, find(request.data, "valid")
-    except SongsError:
-        from danna_sep.training.validate import hold_out
+    if valid_songs:
+        return songs, valid_songs
+    from danna_sep.training.validate import hold_out
 
-        kept, held = hold_out(songs)
-        if held == kept:
-            complain("warning: too few songs to hold one out: validation is on the songs that are trained on")
-        else:
-            complain(f"warning: no songs for validation; held out: {', '.join(song.name for song in held)}")
-        return kept, held
+    kept, held = hold_out(songs)
+    if held == kept:
+        complain("warning: too few songs to hold one out: validation is on the songs that are trained on")
+    else:
+        complain(f"warning: no songs for validation; held out: {', '.join(song.name for song in held)}")
+    return kept, held
+
+
+def _of_split(folder: Path, split: str | None, find: Any) -> list[Song]:
+    everything: list[Song] = find(folder)
+    if split is not None or any(song.split for song in everything):
+        some: list[Song] = find(folder, split or "train")
+        return some
+    return everything
 
 
 def _show(events: Iterable[Event], folder: Path, n_songs: int, n_valid: int) -> None:

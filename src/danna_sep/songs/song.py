@@ -53,12 +53,14 @@ class Song:
             annotated. Under "mixture" the mixture, if there is a file of it: else it is the sum of the stems.
         silent: Sources that are annotated as not being in the song.
         split: "train", "valid" or "test"; None where nothing tells.
+        odds: How often training with mixed stems draws it, in relation to other songs.
     """
 
     name: str
     files: Mapping[str, tuple[StemFile, ...]]
     silent: frozenset[str] = field(default_factory=frozenset)
     split: str | None = None
+    odds: float = 1.0
 
     @property
     def annotated(self) -> tuple[str, ...]:

@@ -58,7 +58,7 @@ class ExcerptDataset(Dataset[Excerpt]):
         """Look up the songs' lengths; their samples are read item by item.
 
         Args:
-            songs: Of which excerpts are taken, all alike, however long they are.
+            songs: Of which excerpts are taken, however long they are; with `mixing` each as often as its `odds` say.
             n_frames: Length of an excerpt, the augmentation's margin included. In a shorter song it begins or ends with
                 zeros.
             n_per_song: Items per song and epoch.
@@ -88,13 +88,15 @@ class ExcerptDataset(Dataset[Excerpt]):
         for song in self.songs:
             if song.n_frames < 1:
                 raise SongsError(f"{song.name}: has no samples")
+            if not 0 < song.odds < np.inf:
+                raise ConfigError(f"{song.name}: its odds must be more than 0, not {song.odds}")
         self.n_frames, self.n_per_song, self.seed, self.mixing = n_frames, n_per_song, seed, mixing
         self.min_level_db, self.p_reject = min_level_db, p_reject
-        self._with = [[song for song in self.songs if source in song.annotated] for source in SOURCES]
-        absent = [source for source, songs in zip(SOURCES, self._with, strict=True) if not songs]
+        self._with = [_Urn([song for song in self.songs if source in song.annotated]) for source in SOURCES]
+        absent = [source for source, urn in zip(SOURCES, self._with, strict=True) if not urn.songs]
         n_known = len(SOURCES) - len(absent)
-        self._with_rest = [song for song in self.songs if MIXTURE in song.files and len(song.annotated) == n_known]
-        if mixing and absent and not self._with_rest:
+        self._with_rest = _Urn([s for s in self.songs if MIXTURE in s.files and len(s.annotated) == n_known])
+        if mixing and absent and not self._with_rest.songs:
             raise SongsError(
                 f"no song annotates {' or '.join(absent)}, and none has all other stems and a mixture; "
                 "without them, mixtures of drawn stems would teach that these are never heard"
@@ -109,11 +111,11 @@ class ExcerptDataset(Dataset[Excerpt]):
         rng = np.random.default_rng((self.seed, _MIXING, number))
         seed = int(rng.integers(2**62))
         if self.mixing:
-            annotated = [bool(songs) for songs in self._with]
+            annotated = [bool(urn.songs) for urn in self._with]
             stems = np.zeros((len(SOURCES), 2, self.n_frames), np.float32)
-            for index, songs in enumerate(self._with):
-                if songs:
-                    stems[index] = self._drawn(songs, SOURCES[index], rng)
+            for index, urn in enumerate(self._with):
+                if urn.songs:
+                    stems[index] = self._drawn(urn, SOURCES[index], rng)
             if not all(annotated):
                 stems[annotated.index(False)] = self._drawn(self._with_rest, None, rng)
         else:
@@ -121,10 +123,10 @@ class ExcerptDataset(Dataset[Excerpt]):
             stems, annotated = self._coherent(song, rng)
         return Excerpt(torch.from_numpy(stems), torch.tensor(annotated), seed)
 
-    def _drawn(self, songs: Sequence[Song], source: str | None, rng: np.random.Generator) -> npt.NDArray[np.float32]:
+    def _drawn(self, urn: _Urn, source: str | None, rng: np.random.Generator) -> npt.NDArray[np.float32]:
         """One stem of one of the songs; None: what its mixture has besides its stems."""
         for n_left in reversed(range(_N_TRIES)):
-            song = songs[int(rng.integers(len(songs)))]
+            song = urn.draw(rng)
             start, front = self._place(song, rng)
             if source is None:
                 excerpt = song.read(start, self.n_frames)
@@ -151,6 +153,20 @@ class ExcerptDataset(Dataset[Excerpt]):
         free = song.n_frames - self.n_frames
         place = int(rng.integers(abs(free) + 1))
         return (place, 0) if free >= 0 else (0, place)
+
+
+class _Urn:
+    """Songs, of which one is drawn as often as its odds say."""
+
+    def __init__(self, songs: Sequence[Song]) -> None:
+        self.songs = songs
+        odds = np.array([song.odds for song in songs], np.float64)
+        self.chances = odds / odds.sum() if len(set(odds.tolist())) > 1 else None
+
+    def draw(self, rng: np.random.Generator) -> Song:
+        if self.chances is None:
+            return self.songs[int(rng.integers(len(self.songs)))]
+        return self.songs[int(rng.choice(len(self.songs), p=self.chances))]
 
 
 class ResumableSampler(Sampler[int]):

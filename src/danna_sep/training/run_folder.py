@@ -38,10 +38,11 @@ _MUST_AGREE: Final = ("recipe", "seed", "init", "songs", "valid_songs", "n_proce
 
 
 def fingerprint(songs: Sequence[Song]) -> str:
-    """SHA-256 of the songs' names, and the names, lengths in bytes and places of their files."""
+    """SHA-256 of the songs' names and odds, and the names, lengths in bytes and places of their files."""
     listing = [
         [
             song.name,
+            *([] if song.odds == 1 else [song.odds]),
             sorted(song.silent),
             {
                 part: [[file.path.name, file.path.stat().st_size, file.stream] for file in files]
