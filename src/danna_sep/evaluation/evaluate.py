@@ -7,15 +7,11 @@ depend on the length of the song.
 from __future__ import annotations
 
 import multiprocessing
-import os
-import pickle
-import signal
-import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from multiprocessing.synchronize import Event
 from typing import Any
@@ -34,6 +30,7 @@ from danna_sep.evaluation.spool import Spool
 from danna_sep.evaluation.systems import System
 from danna_sep.songs import Song
 from danna_sep.types import SAMPLE_RATE, SOURCES
+from danna_sep.workers import interrupts_held, sendable, serve_parent
 
 Samples = npt.NDArray[np.float32]
 
@@ -146,7 +143,7 @@ def evaluate_songs(
     threads = threads or max(1, torch.get_num_threads() // jobs)
     executor = ProcessPoolExecutor(jobs, context, _begin, (system, only_mdx, threads, stop))
     try:
-        with _interrupts_held():  # also while the workers' interpreters start
+        with interrupts_held():  # also while the workers' interpreters start
             running = {executor.submit(_work, song): song for song in songs}
         while running:
             done, _ = wait(running, _POLL_S, FIRST_COMPLETED)
@@ -208,19 +205,6 @@ def _mdx(
     return [ratio if energy else None for ratio, energy in zip(ratios, signal.tolist(), strict=True)]
 
 
-@contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """SIGINT comes when the block has ended; processes that it starts never hear it."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
 def _attempt(
     song: Song, system: System, only_mdx: bool, cancelled: Callable[[], bool] = lambda: False
 ) -> SongResult | Failure:
@@ -229,16 +213,7 @@ def _attempt(
     except Cancelled:
         raise
     except Exception as error:
-        return Failure(song.name, _sendable(error), traceback.format_exc())
-
-
-def _sendable(error: Exception) -> Exception:
-    """The same, or its text where it could not cross to another process."""
-    try:
-        pickle.loads(pickle.dumps(error))
-    except Exception:
-        return RuntimeError(f"{type(error).__name__}: {error}")
-    return error
+        return Failure(song.name, sendable(error), traceback.format_exc())
 
 
 def _outcome(future: Future[SongResult | Failure], song: Song) -> SongResult | Failure:
@@ -254,20 +229,10 @@ _worker: dict[str, Any] = {}
 
 
 def _begin(system: System, only_mdx: bool, threads: int, stop: Event) -> None:
-    # Ctrl-C reaches all processes of a terminal; the first one tells the others.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    serve_parent()
     allocator.keep_freed_memory()
     torch.set_num_threads(threads)
     _worker.update(system=system, only_mdx=only_mdx, stop=stop)
-
-
-def _end_with_parent() -> None:
-    """A process that nobody reads from any more must not go on."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 def _work(song: Song) -> SongResult | Failure:

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import itertools
 import multiprocessing
-import os
-import pickle
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.synchronize import Event as Stop
 from pathlib import Path
@@ -23,6 +18,7 @@ from danna_sep.training.synthesis import folder
 from danna_sep.training.synthesis.origins import Origin
 from danna_sep.training.synthesis.song import length_of, produce
 from danna_sep.training.synthesis.studio import Studio, open_studio
+from danna_sep.workers import interrupts_held, sendable, serve_parent
 
 SHORTEST_S: Final = 4.0
 _POLL_S: Final = 0.1
@@ -203,7 +199,7 @@ def _in_processes(
                 elif isinstance(job, Kept):
                     yield job
                 else:
-                    with _interrupts_held():  # also while the workers' interpreters start
+                    with interrupts_held():  # also while the workers' interpreters start
                         running.add(executor.submit(_work, job))
             done, running = wait(running, _POLL_S, FIRST_COMPLETED)
             if cancelled():
@@ -224,44 +220,12 @@ _worker: dict[str, Any] = {}
 
 
 def _begin(order: Order, stop: Stop) -> None:
-    # Ctrl-C reaches all processes of a terminal; the first one tells the others.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    serve_parent()
     _worker.update(order=order, stop=stop, studio=open_studio(order.recordings, order.soundfonts))
-
-
-def _end_with_parent() -> None:
-    """A process that nobody reads from any more must not go on."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 def _work(job: _Job) -> Written | Failed:
     outcome = _make(_worker["order"], _worker["studio"], job, _worker["stop"].is_set)
     if isinstance(outcome, Failed):
-        return Failed(outcome.name, _sendable(outcome.error))
+        return Failed(outcome.name, sendable(outcome.error))
     return outcome
-
-
-def _sendable(error: Exception) -> Exception:
-    """The same, or its text where it could not cross to another process."""
-    try:
-        pickle.loads(pickle.dumps(error))
-    except Exception:
-        return RuntimeError(f"{type(error).__name__}: {error}")
-    return error
-
-
-@contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """SIGINT comes when the block has ended; processes that it starts never hear it."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
