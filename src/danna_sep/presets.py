@@ -58,14 +58,14 @@ def _original(blend: Mapping[str, Sequence[float]], summary: str) -> Preset:
 PRESETS: Final[Mapping[str, Preset]] = {
     "danna": _bundle(
         {
-            "xumx": (0.10, 0.19, 0.35, 0.21),
-            "unet": (0.90, 0.56, 0.65, 0.79),
-            "demucs": (0.00, 0.25, 0.00, 0.00),
+            "xumx": (0.06, 0.08, 0.19, 0.07),
+            "unet": (0.94, 0.71, 0.81, 0.93),
+            "demucs": (0.00, 0.21, 0.00, 0.00),
         },
         "all three models, with the weights that ship",
     ),
     "fast": _bundle(
-        {"unet": (1.0, 0.67, 0.88, 0.89), "demucs": (0.0, 0.33, 0.12, 0.11)},
+        {"unet": (1.0, 0.76, 1.0, 0.94), "demucs": (0.0, 0.24, 0.0, 0.06)},
         "U-Net and Demucs, with the weights that ship",
     ),
     "xumx": _bundle({"xumx": _ALONE}, "X-UMX alone"),
