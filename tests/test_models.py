@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -220,6 +224,39 @@ def test_gradients_in_bfloat16_are_those_of_single_precision() -> None:
         assert lowered.isfinite().all(), name
         if name.startswith(("output", "widen")):
             assert (single - lowered).norm() < 0.05 * single.norm(), name
+
+
+GRADIENTS_OF_FEW_FRAMES = """
+import torch
+from danna_sep.allocator import keep_freed_memory
+from danna_sep.models.unet import UNet, UNetConfig
+keep_freed_memory()
+for n_frames in (1, 3, 9):
+    torch.manual_seed(0)
+    model = UNet(UNetConfig(n_bins=95, growth=8, n_layers=(1, 2, 2), n_heads=2, head_width=4))
+    with torch.autocast("cpu", torch.bfloat16):
+        masks = model(torch.rand(2, 2, 96, n_frames))
+    masks.float().square().mean().backward()
+    for parameter in model.parameters():
+        print(n_frames, parameter.grad.double().abs().sum().item())
+"""
+
+
+def test_gradients_in_bfloat16_do_not_depend_on_what_memory_held() -> None:
+    """Down to one frame at the innermost stage, where oneDNN reads what nobody wrote; glibc fills what it gives."""
+    gradients = [
+        subprocess.run(
+            [sys.executable, "-c", GRADIENTS_OF_FEW_FRAMES],
+            env=os.environ | {"MALLOC_PERTURB_": filling},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for filling in ("1", "254")
+    ]
+    assert gradients[0] == gradients[1]
+    assert "nan" not in gradients[0]
+    assert "inf" not in gradients[0]
 
 
 @pytest.mark.parametrize("model", SMALL, ids=lambda model: type(model).__name__)

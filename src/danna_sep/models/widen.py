@@ -17,6 +17,18 @@ def scale_and_shift(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
     return scale, norm.bias - norm.running_mean * scale
 
 
+def _widen_in_training(widen: nn.ConvTranspose2d, features: Features) -> Features:
+    """widen(features), but for a single frame in single precision on a CPU.
+
+    In bfloat16 oneDNN then computes the gradient of the weights from memory that nobody has written (seen with
+    PyTorch 2.13.0).
+    """
+    if features.shape[-1] == 1 and features.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
+        with torch.autocast("cpu", enabled=False):
+            return widen(features.to(widen.weight.dtype))  # type: ignore[no-any-return]
+    return widen(features)  # type: ignore[no-any-return]
+
+
 def widen_and_norm(widen: nn.ConvTranspose2d, norm: nn.BatchNorm2d, features: Features) -> Features:
     """norm(widen(features)) for an odd kernel, stride 2 and padding of half the kernel.
 
@@ -24,7 +36,7 @@ def widen_and_norm(widen: nn.ConvTranspose2d, norm: nn.BatchNorm2d, features: Fe
     that reach it: as many operations, in a third of the memory.
     """
     if norm.training:
-        return norm(widen(features))  # type: ignore[no-any-return]
+        return norm(_widen_in_training(widen, features))  # type: ignore[no-any-return]
     scale, shift = scale_and_shift(norm)
     shift = shift.to(features.dtype)
     taps = (widen.weight * scale[:, None, None]).to(features.dtype).transpose(0, 1).flip(-2, -1)
