@@ -8,7 +8,7 @@ from torch import Tensor
 
 from danna_sep.errors import Cancelled
 from danna_sep.models import XUMX, Demucs, DemucsConfig, UNet, UNetConfig, XUMXConfig
-from danna_sep.separators import MaskSeparator, Separator, WaveformSeparator
+from danna_sep.separators import Blend, MaskSeparator, Separator, WaveformSeparator
 from danna_sep.signal.overlap_add import SegmentGrid
 from danna_sep.streaming import segment_grid, stream
 from danna_sep.types import SAMPLE_RATE, SOURCES
@@ -104,3 +104,53 @@ def test_the_unet_pools_in_segments_as_in_the_whole_track() -> None:
             return float((model(magnitude[..., start:])[..., middle - start] - whole).abs().max())
 
         assert difference(64) < 0.2 * min(difference(56), difference(48), difference(32))
+
+
+HEARD_ON = UNetConfig(n_bins=128, growth=2, n_layers=(1, 1, 1), bottleneck_width=4, n_heads=1, head_width=4)
+
+
+def unet_that_has_seen_something() -> UNet:
+    torch.manual_seed(0)
+    model = UNet(HEARD_ON)
+    for _ in range(3):
+        model(torch.rand(2, 2, 2049, 64))
+    return model.eval()
+
+
+@pytest.mark.parametrize("n_seconds", [0.0001, 0.3, 0.5, 3, 7.9])
+@pytest.mark.parametrize("axes", [(), (2,)])
+def test_the_unet_hears_segments_as_one_track(n_seconds: float, axes: tuple[int, ...]) -> None:
+    """With no Wiener filter, whose statistics are of a segment, segments change nothing.
+
+    Where their context is as long as the windows that reach beyond their borders.
+    """
+    separator = MaskSeparator(unet_that_has_seen_something(), n_iterations=0)
+    generator = torch.Generator().manual_seed(1)
+    mixture = torch.randn(*axes, 2, max(1, round(n_seconds * SAMPLE_RATE)), generator=generator)
+    with torch.no_grad():
+        whole = separator(mixture)
+    for n_frames, overlap in ((48, 24), (75, 32), (61, 25)):
+        grid = SegmentGrid(n_frames * 1024, overlap * 1024)
+        for batch in (1, 3):
+            stems = torch.cat(list(stream(iter(mixture.split(30000, -1)), separator, grid, batch=batch)), -1)
+            assert (stems - whole).abs().max() < 1e-5 * whole.abs().max()
+    # Where segments share less than a window, their borders are heard: the network takes them apart.
+    apart = torch.cat(list(stream(iter(mixture.split(30000, -1)), separator, SegmentGrid(24 * 1024, 3 * 1024))), -1)
+    assert ((apart - whole).abs().max() > 1e-3 * whole.abs().max()) == (n_seconds > 0.6)
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_a_blend_waits_for_what_hears_ahead(batch: int) -> None:
+    """Stems of one segment are blended with those of the same segment, whatever comes when."""
+    unet = MaskSeparator(unet_that_has_seen_something(), n_iterations=0)
+    others = {"none": Limited(0), "shares": Limited(2)}
+    rows = {"unet": (0.5, 1, 0, 0.3), "none": (0, 0, 0, 0), "shares": (0.5, 0, 1, 0.7)}
+    both = Blend({"unet": unet, **others}, rows)
+    mixture = torch.randn(1, 2, 7 * SAMPLE_RATE, generator=torch.Generator().manual_seed(1))
+    grid = SegmentGrid(64 * 1024, 24 * 1024)
+    stems = torch.cat(list(stream(iter(mixture.split(30000, -1)), both, grid, batch=batch)), -1)
+    with torch.no_grad():
+        weights = torch.tensor(list(rows.values()))[:, :, None, None]
+        expected = weights[0] * unet(mixture) + weights[2] * Limited(1)(mixture)
+    assert (stems - expected).abs().max() < 1e-5 * expected.abs().max()
+    assert max(others["shares"].heard) == min(batch, 1)

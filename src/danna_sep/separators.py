@@ -6,13 +6,13 @@ Anything that is called with a mixture and gives stems can be blended and stream
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Complex, Float
 from torch import Tensor, nn
 
 from danna_sep.errors import ConfigError
@@ -94,12 +94,23 @@ class MaskSeparator:
 
     def __call__(self, mixture: Mixture) -> Stems:
         """See `Separator`."""
+        spec = self.spectrum(mixture)
+        return self.filtered(mixture, spec, self._mask(spec.abs()))
+
+    def spectrum(self, mixture: Mixture) -> Complex[Tensor, "item channel bin frame"]:
+        """Of a mixture, whose leading axes become one; as many frames as masks are wanted for."""
         items = mixture.reshape(-1, *mixture.shape[-2:])
-        n_samples = items.shape[-1]
-        surplus = max(self.padding, self.n_fft - n_samples)
-        spec = stft(F.pad(items, (0, surplus)), self.n_fft, self.hop_length)
-        magnitude = spec.abs()
-        masks = self._mask(magnitude)
+        surplus = max(self.padding, self.n_fft - items.shape[-1])
+        return stft(F.pad(items, (0, surplus)), self.n_fft, self.hop_length)
+
+    def filtered(
+        self,
+        mixture: Mixture,
+        spec: Complex[Tensor, "item channel bin frame"],
+        masks: Float[Tensor, "item _source channel bin frame"],
+    ) -> Stems:
+        """Stems of a mixture from its spectrum and masks for it."""
+        magnitude, n_samples = spec.abs(), mixture.shape[-1]
         spec = spec.to(torch.complex128 if self.precision == torch.float64 else torch.complex64)
         filtered = wiener(masks * magnitude[:, None], spec, self.n_iterations) if self.n_iterations else None
         del magnitude
@@ -202,19 +213,23 @@ class Blend:
 
     def __call__(self, mixture: Mixture) -> Stems:
         """See `Separator`."""
-        active = [name for name, row in self.weights.items() if any(row)]
-        if not active:
+        if not self.active:
             return torch.zeros_like(mixture).unsqueeze(-3).repeat_interleave(len(self.sources), -3)
-        weights = torch.tensor([self.weights[name] for name in active])
-        return blend(self._estimates(active, mixture), weights)
+        return self.blended(separator(mixture) for separator in self.active.values())
 
-    def _estimates(self, names: list[str], mixture: Mixture) -> Iterator[Stems]:
-        for name in names:
-            separator = self.separators[name]
-            estimate = separator(mixture)
-            if separator.sources != self.sources:
-                estimate = _place(estimate, separator.sources, self.sources)
-            yield estimate
+    @property
+    def active(self) -> dict[str, Separator]:
+        """Those that have any weight, by name."""
+        return {name: separator for name, separator in self.separators.items() if any(self.weights[name])}
+
+    def blended(self, estimates: Iterable[Stems]) -> Stems:
+        """Of the stems that the active separators gave, one after the other."""
+        active = self.active
+        placed = (
+            estimate if separator.sources == self.sources else _place(estimate, separator.sources, self.sources)
+            for separator, estimate in zip(active.values(), estimates, strict=True)
+        )
+        return blend(placed, torch.tensor([self.weights[name] for name in active]))
 
     def only(self, sources: Sequence[str]) -> Blend:
         """The same for some of its sources, without the separators that add nothing to them."""

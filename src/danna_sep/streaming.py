@@ -13,6 +13,7 @@ import torch
 from danna_sep.errors import Cancelled, ConfigError
 from danna_sep.options import DEFAULT_OVERLAP
 from danna_sep.separators import Separator
+from danna_sep.sessions import open_session
 from danna_sep.shapes import Mixture, Stems
 from danna_sep.signal.overlap_add import SegmentGrid, cut, join
 from danna_sep.types import SAMPLE_RATE
@@ -63,56 +64,39 @@ def stream(
     if batch is not None and batch < 1:
         raise ConfigError(f"a batch has at least one segment, not {batch}")
     device = torch.device(getattr(separator, "device", "cpu"))
-    size = batch or (8 if device.type == "cuda" else 1)
-    batches = _Batches(separator, device, size)
+    most = batch or (8 if device.type == "cuda" else 1)
 
     def separated() -> Iterator[tuple[Stems, bool]]:
-        waiting: list[Mixture] = []
-        for segment, is_last in cut(blocks, grid) if grid else _whole(blocks):
-            waiting.append(segment)
-            # The last segment may be shorter than the others, so it goes by itself.
-            while waiting and (is_last or len(waiting) >= batches.size):
-                if cancelled():
-                    raise Cancelled("cancelled")
-                together = [each for each in waiting[: batches.size] if each.shape == waiting[0].shape]
-                done = batches.separate(together)
-                del waiting[: len(done)]
-                for index, stems in enumerate(done):
-                    yield stems, is_last and not waiting and index == len(done) - 1
+        session = open_session(separator, grid, most)
+        n_given = 0
+        for n_heard, (segment, is_last) in enumerate(cut(blocks, grid) if grid else _whole(blocks), 1):
+            _go_on(cancelled)
+            with torch.no_grad():
+                session.hear(_sent(segment, device), is_last)
+            while n_given < n_heard:
+                with torch.no_grad():
+                    n_ready = session.n_ready(most)
+                if not n_ready or (n_ready < most and not is_last):
+                    break
+                _go_on(cancelled)
+                with torch.no_grad():
+                    done = [stems.cpu() for stems in session.separate(n_ready)]
+                for stems in done:
+                    n_given += 1
+                    yield stems, is_last and n_given == n_heard
 
     return join(separated(), grid or SegmentGrid(1, 0))
 
 
-class _Batches:
-    """Separates segments together, as many as the device has memory for.
+def _go_on(cancelled: Callable[[], bool]) -> None:
+    if cancelled():
+        raise Cancelled("cancelled")
 
-    Attributes:
-        size: So many.
-    """
 
-    def __init__(self, separator: Separator, device: torch.device, size: int) -> None:
-        self.separator, self.device, self.size = separator, device, size
-
-    def separate(self, segments: list[Mixture]) -> list[Stems]:
-        """Stems of the first segments, of all if the device has memory for them."""
-        while True:
-            some = segments[: self.size]
-            try:
-                with torch.no_grad():
-                    if len(some) == 1:
-                        return [self.separator(self._sent(some[0])).cpu()]
-                    return list(self.separator(self._sent(torch.stack(some))).cpu())
-            except torch.cuda.OutOfMemoryError:
-                if len(some) == 1:
-                    raise
-                self.size = len(some) // 2
-            if self.device.type == "cuda":
-                torch.cuda.empty_cache()
-
-    def _sent(self, segment: Mixture) -> Mixture:
-        if self.device.type != "cuda":
-            return segment.to(self.device)
-        return segment.pin_memory().to(self.device, non_blocking=True)
+def _sent(segment: Mixture, device: torch.device) -> Mixture:
+    if device.type != "cuda":
+        return segment.to(device)
+    return segment.pin_memory().to(device, non_blocking=True)
 
 
 def _whole(blocks: Iterable[Mixture]) -> Iterator[tuple[Mixture, bool]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool
@@ -43,35 +45,35 @@ class LocalAttention(nn.Module):
 
     def forward(self, features: Features) -> Features:
         """Features of the same bins and frames, n_outputs wide."""
-        batch, _, n_bins, n_frames = features.shape
-        n_blocks = -(-n_frames // self.block)
-        heads = self.project(features).reshape(batch, self.n_heads, 3 * self.head_width, n_bins, n_frames)
-        heads = F.pad(heads, (0, n_blocks * self.block - n_frames))
+        n_frames = features.shape[-1]
+        behind = -n_frames % self.block + self.reach
+        projected = F.pad(self.project(features), (self.reach, behind))
+        inside = torch.ones(n_frames, dtype=torch.bool, device=features.device)
+        attended = self.attend(projected, F.pad(inside, (self.reach, behind)))
+        return self.output(attended[..., :n_frames])  # type: ignore[no-any-return]
+
+    def attend(self, projected: Features, inside: Bool[Tensor, " frame"]) -> Features:
+        """What whole blocks of frames find, n_heads * head_width wide.
+
+        Args:
+            projected: Queries, keys and values of blocks that follow one another and of `reach` frames on either side.
+            inside: Which of the frames are the input's, and not padding.
+        """
+        batch, _, n_bins, n_frames = projected.shape
+        within = self.block + 2 * self.reach
+        heads = projected.reshape(batch, self.n_heads, 3 * self.head_width, n_bins, n_frames)
         queries, keys, values = heads.split(self.head_width, 2)
-
-        queries = self._places(queries.unfold(-1, self.block, self.block))
-        keys, values = (
-            self._places(F.pad(part, (self.reach, self.reach)).unfold(-1, self.block + 2 * self.reach, self.block))
-            for part in (keys, values)
-        )
-        mask = self._inside(n_bins, n_frames, n_blocks, features.device) if self.mask_padding else None
+        own = queries[..., self.reach : n_frames - self.reach].unfold(-1, self.block, self.block)
+        queries, keys, values = map(self._places, (own, *(x.unfold(-1, within, self.block) for x in (keys, values))))
+        mask = inside.unfold(0, within, self.block).repeat(1, n_bins)[:, None] if self.mask_padding else None
         attended = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
-
         attended = attended.unflatten(-2, (n_bins, self.block)).permute(0, 1, 5, 3, 2, 4)
-        attended = attended.reshape(batch, -1, n_bins, n_blocks * self.block)[..., :n_frames]
-        return self.output(attended)  # type: ignore[no-any-return]
+        return cast("Tensor", attended.reshape(batch, -1, n_bins, n_frames - 2 * self.reach))
 
     @staticmethod
     def _places(windows: Tensor) -> Tensor:
         """Axes batch, head, width, bin, block, frame -> batch, head, block, (bin frame), width."""
         return windows.permute(0, 1, 4, 3, 5, 2).flatten(3, 4)
-
-    def _inside(self, n_bins: int, n_frames: int, n_blocks: int, device: torch.device) -> Bool[Tensor, "block 1 key"]:
-        """Which keys of each block are frames of the input, not padding."""
-        first = torch.arange(n_blocks, device=device)[:, None] * self.block - self.reach
-        frame = first + torch.arange(self.block + 2 * self.reach, device=device)
-        inside = (frame >= 0) & (frame < n_frames)
-        return inside.repeat(1, n_bins)[:, None]
 
 
 class BiaxialLSTM(nn.Module):

@@ -53,13 +53,16 @@ class D2Block(nn.Module):
             outputs.append(features)
         return torch.cat(outputs, 1)
 
-    def _scaled_conv(self, i: int, features: Features) -> Features:
-        """Convolution i with the batch norms, which stand still outside training, of all layers that it yields to."""
+    def scaled(self, i: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Weight and bias of convolution i with all batch norms that it feeds, which stand still outside training."""
         scales, shifts = zip(*(scale_and_shift(cast("nn.BatchNorm2d", norm)) for norm in self.norms), strict=True)
         scale = torch.cat(scales[i:])
         shift = F.pad(shifts[i], (0, len(scale) - self.growth))
         weight = cast("nn.Conv2d", self.convs[i]).weight * scale[:, None, None, None]
-        return F.conv2d(features, weight.to(features.dtype), shift.to(features.dtype), padding=2**i, dilation=2**i)
+        return weight.to(dtype), shift.to(dtype)
+
+    def _scaled_conv(self, i: int, features: Features) -> Features:
+        return F.conv2d(features, *self.scaled(i, features.dtype), padding=2**i, dilation=2**i)
 
 
 class D3Block(nn.Module):

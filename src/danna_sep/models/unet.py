@@ -79,7 +79,7 @@ class UNet(nn.Module):
         width += config.bottleneck_width
         self.decoder = nn.ModuleList()
         for depth, (skip, n_layers) in enumerate(zip(widths[-2::-1], config.n_layers[-2::-1], strict=True)):
-            stage = _UpStage(width, skip, config.growth, n_layers, config.dropout if depth < 3 else 0.0)
+            stage = UpStage(width, skip, config.growth, n_layers, config.dropout if depth < 3 else 0.0)
             self.decoder.append(stage)
             width = 2 * skip
         self.widen = nn.ConvTranspose2d(width, widths[0], 5, stride=2, padding=2, bias=False)
@@ -108,15 +108,13 @@ class UNet(nn.Module):
         """
         config = self.config
         batch, _, n_bins, n_frames = magnitude.shape
-        features = F.pad(magnitude[:, :, : config.n_bins], (0, max(0, 2 ** len(config.n_layers) - n_frames)))
-        if config.input_power != 1:
-            features = features.pow(config.input_power)
-        features = _channels_last(features.to(self.output.weight.dtype))
+        features = F.pad(magnitude, (0, max(0, 2 ** len(config.n_layers) - n_frames)))
+        features = heard(features, config, self.output.weight.dtype)
         skips: list[Tensor] = []
         for block in self.encoder:
             features = F.avg_pool2d(block(features), 2)
             skips.append(features)
-        features = _channels_last(torch.cat((features, self.bottleneck(features)), 1))
+        features = channels_last(torch.cat((features, self.bottleneck(features)), 1))
         skips.pop()
         for stage in self.decoder:
             features = stage(features, skips.pop())
@@ -128,7 +126,15 @@ class UNet(nn.Module):
         return masks.reshape(batch, config.n_sources, config.n_channels, n_bins, n_frames)
 
 
-def _channels_last(features: Features) -> Features:
+def heard(magnitude: Magnitude, config: UNetConfig, dtype: torch.dtype) -> Features:
+    """What the first layer hears of magnitudes."""
+    features = magnitude[:, :, : config.n_bins]
+    if config.input_power != 1:
+        features = features.pow(config.input_power)
+    return channels_last(features.to(dtype))
+
+
+def channels_last(features: Features) -> Features:
     """The same in the layout that convolutions keep, and that spares them copies to and from their own.
 
     Not where gradients will be computed in bfloat16 on a CPU: oneDNN's, of dilated convolutions in this layout, write
@@ -139,7 +145,7 @@ def _channels_last(features: Features) -> Features:
     return features.contiguous(memory_format=torch.channels_last)
 
 
-class _UpStage(nn.Module):
+class UpStage(nn.Module):
     """D3 block, twice the bins and frames, and the encoder's output of that size beside it."""
 
     def __init__(self, n_inputs: int, n_skip: int, growth: int, n_layers: int, dropout: float) -> None:
@@ -150,6 +156,7 @@ class _UpStage(nn.Module):
         self.dropout = nn.Dropout2d(dropout)
 
     def forward(self, features: Features, skip: Features) -> Features:
+        """Features of as many bins and frames as the skip, and the skip beside them."""
         widened = self.dropout(torch.relu_(widen_and_norm(self.widen, self.norm, self.block(features))))
         missing = (0, skip.shape[-1] - widened.shape[-1], 0, skip.shape[-2] - widened.shape[-2])
         return torch.cat((F.pad(widened, missing), skip), 1)

@@ -29,26 +29,53 @@ def _widen_in_training(widen: nn.ConvTranspose2d, features: Features) -> Feature
     return widen(features)  # type: ignore[no-any-return]
 
 
-def widen_and_norm(widen: nn.ConvTranspose2d, norm: nn.BatchNorm2d, features: Features) -> Features:
-    """norm(widen(features)) for an odd kernel, stride 2 and padding of half the kernel.
+class Widening:
+    """Transposed convolution and the batch norm behind it, outside training, as one.
 
-    Outside training each quarter of the result, even or odd bins by even or odd frames, is a convolution with the taps
-    that reach it: as many operations, in a third of the memory.
+    Each quarter of the result, even or odd bins by even or odd frames, is a convolution with the taps that reach it: as
+    many operations, in a third of the memory.
+
+    Args:
+        widen: Of an odd kernel, stride 2 and padding of half the kernel.
+        norm: Its statistics stand still.
+        dtype: Of the features.
+
+    Attributes:
+        lookback: Frames before its own that a result depends on; it depends on one behind in any case.
     """
+
+    def __init__(self, widen: nn.ConvTranspose2d, norm: nn.BatchNorm2d, dtype: torch.dtype | None = None) -> None:
+        dtype = dtype or widen.weight.dtype
+        scale, shift = scale_and_shift(norm)
+        self.shift = shift.to(dtype)
+        taps = (widen.weight * scale[:, None, None]).to(dtype).transpose(0, 1).flip(-2, -1)
+        reach = taps.shape[-1] // 2
+        self.lookback = reach // 2
+        self.taps = [[taps[..., (i + reach) % 2 :: 2, (j + reach) % 2 :: 2] for j in (0, 1)] for i in (0, 1)]
+
+    def __call__(self, features: Features, n_even: int, n_odd: int) -> Features:
+        """So many even and odd frames of the result; the features begin `lookback` frames earlier."""
+        n_bins, before = 2 * features.shape[-2] - 1, self.lookback
+        shape = (len(features), len(self.shift), n_bins, n_even + n_odd)
+        widened = torch.empty(shape, dtype=features.dtype, device=features.device, memory_format=torch.channels_last)
+        # All frames are convolved and some results left out, for a part of the frames would have to be copied.
+        wanted = slice(n_even), slice(before, before + n_odd)
+        for bin_parity, rows in enumerate(self.taps):
+            for frame_parity, taps in enumerate(rows):
+                quarter = widened[..., bin_parity::2, frame_parity::2]
+                if quarter.numel():
+                    bins = taps.shape[-2] // 2 if taps.shape[-2] % 2 else 0
+                    convolved = F.conv2d(features, taps, self.shift, padding=(bins, 0))
+                    quarter.copy_(convolved[..., wanted[frame_parity]])
+        return widened
+
+
+def widen_and_norm(widen: nn.ConvTranspose2d, norm: nn.BatchNorm2d, features: Features) -> Features:
+    """norm(widen(features)) for an odd kernel, stride 2 and padding of half the kernel."""
     if norm.training:
         return norm(_widen_in_training(widen, features))  # type: ignore[no-any-return]
-    scale, shift = scale_and_shift(norm)
-    shift = shift.to(features.dtype)
-    taps = (widen.weight * scale[:, None, None]).to(features.dtype).transpose(0, 1).flip(-2, -1)
-    n_bins, n_frames = (2 * size - 1 for size in features.shape[-2:])
-    shape = (len(features), len(shift), n_bins, n_frames)
-    widened = torch.empty(shape, dtype=features.dtype, device=features.device, memory_format=torch.channels_last)
-    reach = taps.shape[-1] // 2
-    for bin_parity in (0, 1):
-        for frame_parity in (0, 1):
-            reaching = taps[..., (bin_parity + reach) % 2 :: 2, (frame_parity + reach) % 2 :: 2]
-            padding = [size // 2 if size % 2 else 0 for size in reaching.shape[-2:]]
-            quarter = widened[..., bin_parity::2, frame_parity::2]
-            if quarter.numel():
-                quarter.copy_(F.conv2d(features, reaching, shift, padding=padding))
-    return widened
+    widening = Widening(widen, norm, features.dtype)
+    n_frames = features.shape[-1]
+    if widening.lookback:
+        features = F.pad(features, (widening.lookback, widening.lookback))
+    return widening(features, n_frames, n_frames - 1)

@@ -1,0 +1,172 @@
+"""A separator over the segments of one track, one after the other.
+
+Most hear each segment by itself. The U-Net, whose memory ends nowhere, hears them as one track: its masks are those
+of the whole track, and only the Wiener filter works on segments. A blend waits for the one of its separators that
+hears furthest ahead.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from typing import Protocol, cast
+
+import torch
+from torch import Tensor
+
+from danna_sep.models.unet import UNet
+from danna_sep.models.unet_stream import UNetStream, can_stream
+from danna_sep.separators import Blend, MaskSeparator, Separator
+from danna_sep.shapes import Mixture, StemMagnitudes, Stems
+from danna_sep.signal.overlap_add import SegmentGrid
+
+
+class Session(Protocol):
+    """Hears segments, and gives their stems in the same order."""
+
+    def hear(self, segment: Mixture, is_last: bool) -> None:
+        """Take the next segment, on the separator's device."""
+
+    def n_ready(self, most: int) -> int:
+        """How many segments, up to `most`, can be separated now."""
+
+    def separate(self, n_segments: int) -> Iterator[Stems]:
+        """Stems of so many segments, no more than are ready; on the separator's device."""
+
+
+def open_session(separator: Separator, grid: SegmentGrid | None, n_together: int) -> Session:
+    """The session for a separator.
+
+    Args:
+        separator: Computes without gradients where its caller says so.
+        grid: How segments lie; None for one segment that is the whole track.
+        n_together: Segments that it hears together, where it hears them apart. Where its device has no memory
+            for them it hears half as many, and so on from there.
+    """
+    if grid and isinstance(separator, Blend):
+        sessions = [open_session(each, grid, n_together) for each in separator.active.values()]
+        if any(not isinstance(session, _Apart) for session in sessions):
+            return _Blended(separator, sessions)
+    if grid and isinstance(separator, MaskSeparator) and _hears_on(separator, grid):
+        return _HeardOn(separator, grid, n_together)
+    return _Apart(separator, n_together)
+
+
+class _Apart:
+    """Each segment by itself, though several together.
+
+    Attributes:
+        most: So many.
+    """
+
+    def __init__(self, separator: Separator, most: int) -> None:
+        self.separator, self.most = separator, most
+        self.segments: deque[Mixture] = deque()
+
+    def hear(self, segment: Mixture, is_last: bool) -> None:
+        self.segments.append(segment)
+
+    def n_ready(self, most: int) -> int:
+        return min(most, len(self.segments))
+
+    def separate(self, n_segments: int) -> Iterator[Stems]:
+        asked = [self.segments.popleft() for _ in range(n_segments)]
+        while asked:
+            # The last segment may be shorter than the others, so it goes by itself.
+            some = [each for each in asked[: self.most] if each.shape == asked[0].shape]
+            try:
+                stems = [self.separator(some[0])] if len(some) == 1 else self.separator(torch.stack(some))
+            except torch.cuda.OutOfMemoryError:
+                if len(some) == 1:
+                    raise
+                self.most = len(some) // 2
+            else:
+                yield from stems
+                del asked[: len(some)]
+                continue
+            torch.cuda.empty_cache()
+
+
+class _HeardOn:
+    """Masks of the whole track, filtered by segments."""
+
+    def __init__(self, separator: MaskSeparator, grid: SegmentGrid, n_together: int) -> None:
+        self.separator = separator
+        self.hop, self.overlap = (length // separator.hop_length for length in (grid.hop, grid.overlap))
+        self.stream = UNetStream(cast("UNet", separator.model), 256 * n_together)
+        self.segments: deque[Mixture] = deque()
+        self.n_frames: deque[int] = deque()
+        self.masks: deque[StemMagnitudes] = deque()  # from the first of those segments' frames on
+        self.is_first = True
+
+    def hear(self, segment: Mixture, is_last: bool) -> None:
+        magnitude = self.separator.spectrum(segment).abs()
+        self.segments.append(segment)
+        self.n_frames.append(magnitude.shape[-1])
+        # The outermost frames hear the segment's border: the segments' frames meet where no window reaches it.
+        start = 0 if self.is_first else self.overlap // 2
+        end = None if is_last else self.hop + self.overlap // 2
+        self.stream.hear(magnitude[..., start:end], is_last)
+        self.is_first = False
+
+    def n_ready(self, most: int) -> int:
+        for index, n_frames in enumerate(self.n_frames):
+            if index == most:
+                return most
+            while sum(masks.shape[-1] for masks in self.masks) < index * self.hop + n_frames:
+                masks = self.stream.masks()
+                if masks is None:
+                    return index
+                self.masks.append(masks)
+        return len(self.n_frames)
+
+    def separate(self, n_segments: int) -> Iterator[Stems]:
+        for _ in range(n_segments):
+            segment, n_frames = self.segments.popleft(), self.n_frames.popleft()
+            yield self.separator.filtered(segment, self.separator.spectrum(segment), self._next_masks(n_frames))
+
+    def _next_masks(self, n_frames: int) -> StemMagnitudes:
+        taken: list[Tensor] = []
+        n_missing = n_frames
+        for masks in self.masks:
+            taken.append(masks[..., :n_missing])
+            n_missing -= taken[-1].shape[-1]
+        n_gone = self.hop
+        while self.masks and n_gone:
+            masks = self.masks.popleft()
+            if masks.shape[-1] > n_gone:
+                self.masks.appendleft(masks[..., n_gone:])
+            n_gone -= min(n_gone, masks.shape[-1])
+        return torch.cat(taken, -1)
+
+
+class _Blended:
+    """Each separator of a blend in a session of its own."""
+
+    def __init__(self, blend: Blend, sessions: list[Session]) -> None:
+        self.blend, self.sessions = blend, sessions
+
+    def hear(self, segment: Mixture, is_last: bool) -> None:
+        for session in self.sessions:
+            session.hear(segment, is_last)
+
+    def n_ready(self, most: int) -> int:
+        for session in self.sessions:
+            most = session.n_ready(most)
+        return most
+
+    def separate(self, n_segments: int) -> Iterator[Stems]:
+        for _ in range(n_segments):
+            yield self.blend.blended(stems for session in self.sessions for stems in session.separate(1))
+
+
+def _hears_on(separator: MaskSeparator, grid: SegmentGrid) -> bool:
+    """Whether a network takes segments as one track, and they share enough frames that no border is heard in."""
+    hop = separator.hop_length
+    return (
+        can_stream(separator.model)
+        and not separator.model.training
+        and separator.block_frames is None
+        and grid.hop % hop == grid.overlap % hop == 0
+        and grid.overlap >= separator.n_fft
+    )

@@ -1,0 +1,134 @@
+"""The U-Net over a track in parts gives what it gives for the whole track."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from danna_sep.models import UNet, UNetConfig, unet_stream
+from danna_sep.models.unet_stream import UNetStream, can_stream
+
+CONFIGS = {
+    "three stages": UNetConfig(n_bins=61, growth=3, n_layers=(2, 1, 2), bottleneck_width=8, n_heads=2, head_width=4),
+    "padding attended to": UNetConfig(
+        n_bins=40, growth=2, n_layers=(1, 2), bottleneck_width=8, n_heads=1, head_width=3, mask_padding=False
+    ),
+    "power, all bins": UNetConfig(
+        n_bins=64, growth=2, n_layers=(3, 1, 1), bottleneck_width=8, n_heads=2, head_width=4, input_power=0.3
+    ),
+}
+N_BINS = 64
+
+
+def network(config: UNetConfig) -> UNet:
+    """In double precision, with batch norms that have seen something."""
+    torch.manual_seed(3)
+    model = UNet(config).double()
+    for _ in range(3):
+        model(torch.rand(2, 2, N_BINS, 64, dtype=torch.float64))
+    return model.eval()
+
+
+def settled(stream: UNetStream) -> Tensor:
+    """All masks that can be had now."""
+    masks = list(iter(stream.masks, None))
+    return torch.cat(masks, -1) if masks else torch.empty(0)
+
+
+def masks_of_parts(stream: UNetStream, magnitude: Tensor, lengths: list[int]) -> Tensor:
+    parts = magnitude.split(lengths, -1)
+    masks = []
+    for i, part in enumerate(parts):
+        stream.hear(part, i == len(parts) - 1)
+        masks += list(iter(stream.masks, None))
+    return torch.cat(masks, -1)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("n_frames", [1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 33, 100, 257])
+@torch.no_grad()
+def test_parts_give_what_the_whole_track_gives(name: str, n_frames: int) -> None:
+    """Of any length, down to single frames and nothing."""
+    model = network(CONFIGS[name])
+    magnitude = torch.rand(2, 2, N_BINS, n_frames, dtype=torch.float64)
+    whole = model(magnitude)
+    assert whole.shape[-1] == n_frames
+    drawn = torch.Generator().manual_seed(n_frames)
+    cuts = torch.randint(0, n_frames + 1, (3,), generator=drawn).sort().values.tolist()
+    for n, lengths in (
+        (256, [n_frames]),
+        (8, [n_frames]),
+        (5, [1] * n_frames),
+        (30, [b - a for a, b in itertools.pairwise([0, *cuts, n_frames])]),
+        (16, [n_frames, 0]),
+    ):
+        torch.testing.assert_close(masks_of_parts(UNetStream(model, n), magnitude, lengths), whole, rtol=0, atol=1e-12)
+
+
+@torch.no_grad()
+def test_masks_come_once_later_frames_cannot_change_them() -> None:
+    """And no later: what has not come yet depends on what has not been heard."""
+    model = network(CONFIGS["three stages"])
+    magnitude = torch.rand(1, 2, N_BINS, 400, dtype=torch.float64)
+    stream = UNetStream(model, 8)
+    stream.hear(magnitude[..., :300], False)
+    n_settled = settled(stream).shape[-1]
+    assert 50 < n_settled < 300
+    changed = magnitude.clone()
+    changed[..., 300:] += 1
+    differs = (model(magnitude) != model(changed)).flatten(0, 3).any(0).nonzero().flatten()
+    first = int(differs[0])
+    assert n_settled <= first < n_settled + 16
+
+
+@torch.no_grad()
+def test_where_there_is_no_memory_fewer_frames_go_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And give the same masks: nothing of the failed attempt is left."""
+    model = network(CONFIGS["three stages"])
+    magnitude = torch.rand(1, 2, N_BINS, 300, dtype=torch.float64)
+    stream = UNetStream(model, 128)
+    convolve = F.conv2d
+
+    def fail(features: Tensor, *arguments: Any, **named: Any) -> Tensor:
+        if features.shape[-1] > 60:
+            raise torch.cuda.OutOfMemoryError("none left")
+        return convolve(features, *arguments, **named)
+
+    monkeypatch.setattr(unet_stream.F, "conv2d", fail)
+    masks = masks_of_parts(stream, magnitude, [200, 100])
+    monkeypatch.undo()
+    assert stream.n_frames == 32
+    torch.testing.assert_close(masks, model(magnitude), rtol=0, atol=1e-12)
+
+
+@torch.no_grad()
+def test_what_is_kept_does_not_grow() -> None:
+    model = network(CONFIGS["three stages"])
+    stream = UNetStream(model, 16)
+
+    def kept() -> int:
+        pieces = [piece for queue in stream._kept.values() for piece in queue]
+        return sum(piece.untyped_storage().nbytes() for piece in pieces)
+
+    sizes = []
+    for _ in range(30):
+        stream.hear(torch.rand(1, 2, N_BINS, 48, dtype=torch.float64), False)
+        settled(stream)
+        sizes.append(kept())
+    assert sizes[-1] == max(sizes[10:])
+    assert max(sizes[10:]) <= max(sizes[:10])
+
+
+def test_networks_that_cannot_stream() -> None:
+    biaxial = UNet(UNetConfig(growth=2, n_layers=(1, 1), bottleneck="biaxial", bottleneck_width=8)).eval()
+    assert not can_stream(biaxial)
+    assert not can_stream(torch.nn.Linear(1, 1))
+    training = UNet(CONFIGS["three stages"]).train()
+    for model in (biaxial, training):
+        with pytest.raises(ValueError, match="in parts"):
+            UNetStream(model)
