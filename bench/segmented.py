@@ -3,9 +3,10 @@
     python bench/segmented.py SONG_WITH_STEMS [--preset xumx --preset unet --preset demucs --preset danna]
 
 SONG_WITH_STEMS is a folder of songs with stems, of which the first is taken. For each preset, in dB: the level of the
-whole-track stems over that of the difference, per stem; the mean square of the difference in the cross-fades over that
-elsewhere (above 0: more at the seams); and what segments cost against the truth: by how much the error of the stems, in
-the cross-fades and elsewhere, is larger than the error of the whole-track stems in the same places.
+whole-track stems over that of the difference, per stem; the mean square of the difference in the cross-fades of
+segments, and of the windows in which X-UMX hears, over that elsewhere (above 0: more at the seams); and what segments
+cost against the truth: by how much the error of the stems, in the segments' cross-fades and elsewhere, is larger than
+the error of the whole-track stems in the same places.
 """
 
 from __future__ import annotations
@@ -17,9 +18,13 @@ import numpy as np
 import torch
 
 from danna_sep import SAMPLE_RATE, SOURCES, load, separate
+from danna_sep.models import mask_stream
 from danna_sep.options import DEFAULT_OVERLAP
+from danna_sep.signal.overlap_add import SegmentGrid
 from danna_sep.songs import find_songs
 from danna_sep.streaming import DEFAULT_SEGMENT_S, segment_grid
+
+HOP_LENGTH = 1024
 
 
 def ratio_db(above: np.ndarray, below: np.ndarray) -> float:
@@ -30,6 +35,15 @@ def ratio_db(above: np.ndarray, below: np.ndarray) -> float:
 def squared_error(estimates: np.ndarray, references: np.ndarray) -> np.ndarray:
     """(source, channel, time), twice -> (source, time)."""
     return np.square(estimates - references, dtype=np.float64).mean(1)
+
+
+def in_fades(grid: SegmentGrid, n_samples: int) -> np.ndarray:
+    """Which samples lie in a cross-fade."""
+    fading = np.zeros(n_samples, bool)
+    for index in range(1, grid.n_segments(n_samples)):
+        start = index * grid.hop + grid.context
+        fading[start : start + grid.fade] = True
+    return fading
 
 
 def main() -> None:
@@ -45,13 +59,17 @@ def main() -> None:
     mixture, truth = excerpt.mixture, excerpt.stems
     grid = segment_grid(arguments.segment, arguments.overlap)
     n_samples = mixture.shape[1]
-    fading = np.zeros(n_samples, bool)
-    for index in range(1, grid.n_segments(n_samples)):
-        start = index * grid.hop + grid.context
-        fading[start : start + grid.fade] = True
+    n_frames = max(mask_stream.WINDOW, grid.length // HOP_LENGTH + mask_stream.OVERLAP)
+    windows = (n_frames, mask_stream.OVERLAP, mask_stream.CONTEXT)
+    fading = in_fades(grid, n_samples)
+    in_windows = in_fades(SegmentGrid(*(HOP_LENGTH * length for length in windows)), n_samples)
     print(f"{song.name}, {n_samples / SAMPLE_RATE:.0f} s in {grid.n_segments(n_samples)} segments\n")
-    print("| | " + " | ".join(SOURCES) + " | cross-fades over elsewhere | cost in cross-fades | cost elsewhere |")
-    print("|---|" + "---|" * (len(SOURCES) + 3))
+    print(
+        "| | "
+        + " | ".join(SOURCES)
+        + " | segments' seams | windows' seams | cost in segments' seams | cost elsewhere |"
+    )
+    print("|---|" + "---|" * (len(SOURCES) + 4))
     for preset in arguments.preset or ["xumx", "unet", "demucs", "danna"]:
         separator = load(preset, precision="f32")
         with torch.inference_mode():
@@ -61,7 +79,8 @@ def main() -> None:
         parts = np.stack([stems[source] for source in SOURCES])
         difference = squared_error(parts, whole)
         levels = [f"{ratio_db(np.square(stem), error):.1f}" for stem, error in zip(whole, difference, strict=True)]
-        seam = ratio_db(difference[:, fading], difference[:, ~fading])
+        elsewhere = difference[:, ~fading & ~in_windows]
+        seams = [f"{ratio_db(difference[:, place], elsewhere):+.1f}" for place in (fading, in_windows)]
         costs = [
             ", ".join(
                 f"{ratio_db(ours[place], theirs[place]):+.2f}"
@@ -69,7 +88,7 @@ def main() -> None:
             )
             for place in (fading, ~fading)
         ]
-        print(f"| {preset} | {' | '.join(levels)} | {seam:+.1f} | {' | '.join(costs)} |", flush=True)
+        print(f"| {preset} | {' | '.join(levels)} | {' | '.join(seams + costs)} |", flush=True)
 
 
 if __name__ == "__main__":

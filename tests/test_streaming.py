@@ -10,7 +10,7 @@ from danna_sep.errors import Cancelled
 from danna_sep.models import XUMX, Demucs, DemucsConfig, UNet, UNetConfig, XUMXConfig
 from danna_sep.separators import Blend, MaskSeparator, Separator, WaveformSeparator
 from danna_sep.signal.overlap_add import SegmentGrid
-from danna_sep.streaming import segment_grid, stream
+from danna_sep.streaming import stream
 from danna_sep.types import SAMPLE_RATE, SOURCES
 
 GRID = SegmentGrid(8192, 2048)
@@ -84,26 +84,6 @@ def test_cancelling_stops_before_the_next_batch() -> None:
     with pytest.raises(Cancelled):
         list(stems)
     assert separator.heard == [4]
-
-
-def test_the_unet_pools_in_segments_as_in_the_whole_track() -> None:
-    """Elsewhere its masks differ all along a segment, not only where what it hears is cut off."""
-    grid = segment_grid()
-    step = 1024 * 2 ** len(UNetConfig().n_layers)
-    assert grid.hop % step == 0
-
-    torch.manual_seed(0)
-    config = UNetConfig(n_bins=64, growth=2, n_layers=(1,) * 6, bottleneck_width=4, n_heads=1, head_width=4)
-    model = UNet(config).eval()
-    magnitude = torch.rand(1, 2, 64, 14 * 64)
-    middle = 7 * 64
-    with torch.no_grad():
-        whole = model(magnitude)[..., middle]
-
-        def difference(start: int) -> float:
-            return float((model(magnitude[..., start:])[..., middle - start] - whole).abs().max())
-
-        assert difference(64) < 0.2 * min(difference(56), difference(48), difference(32))
 
 
 HEARD_ON = UNetConfig(n_bins=128, growth=2, n_layers=(1, 1, 1), bottleneck_width=4, n_heads=1, head_width=4)

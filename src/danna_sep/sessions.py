@@ -1,26 +1,25 @@
 """A separator over the segments of one track, one after the other.
 
-Most hear each segment by itself. The U-Net, whose memory ends nowhere, hears them as one track: its masks are those
-of the whole track, and only the Wiener filter works on segments. A blend waits for the one of its separators that
-hears furthest ahead.
+Most hear each segment by itself. A mask model's network hears them as one track, and only the Wiener filter works on
+segments. A blend waits for the one of its separators that hears furthest ahead.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from typing import Protocol, cast
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from danna_sep.models.unet import UNet
-from danna_sep.models.unet_stream import UNetStream, can_stream
+from danna_sep.models.mask_stream import open_mask_stream
 from danna_sep.separators import Blend, MaskSeparator, Separator
 from danna_sep.shapes import Mixture, StemMagnitudes, Stems
 from danna_sep.signal.overlap_add import SegmentGrid
 
 
+@runtime_checkable
 class Session(Protocol):
     """Hears segments, and gives their stems in the same order."""
 
@@ -93,7 +92,7 @@ class _HeardOn:
     def __init__(self, separator: MaskSeparator, grid: SegmentGrid, n_together: int) -> None:
         self.separator = separator
         self.hop, self.overlap = (length // separator.hop_length for length in (grid.hop, grid.overlap))
-        self.stream = UNetStream(cast("UNet", separator.model), 256 * n_together)
+        self.stream = open_mask_stream(separator.model, grid.length // separator.hop_length, n_together)
         self.segments: deque[Mixture] = deque()
         self.n_frames: deque[int] = deque()
         self.masks: deque[StemMagnitudes] = deque()  # from the first of those segments' frames on
@@ -161,11 +160,10 @@ class _Blended:
 
 
 def _hears_on(separator: MaskSeparator, grid: SegmentGrid) -> bool:
-    """Whether a network takes segments as one track, and they share enough frames that no border is heard in."""
+    """Whether segments share enough frames that a network can hear them as one track, without their borders."""
     hop = separator.hop_length
     return (
-        can_stream(separator.model)
-        and not separator.model.training
+        not separator.model.training
         and separator.block_frames is None
         and grid.hop % hop == grid.overlap % hop == 0
         and grid.overlap >= separator.n_fft
