@@ -316,3 +316,17 @@ def test_names_that_are_no_text(tiny: Path, tmp_path: Path) -> None:
     assert outcome.out == f"separated/{name[:-4]}/drums.wav\n"
     assert outcome.complaint() == "danna-sep: missing\\n.wav: no such file; check the name"
     assert (tmp_path / "separated" / name[:-4] / "drums.wav").exists()
+
+
+def test_segments_of_the_unet_have_no_seams(tmp_path: Path) -> None:
+    """The command hears a file's segments as one track: nearly the samples that it gives for the whole at once."""
+    song(tmp_path / "song.wav", 25 * 44100)
+    options = ("--preset", "unet", "--precision", "f32", "--bits", "float", "--stems", "drums,vocals")
+    for name, how in (("segments", ("--segment", "4", "--overlap", "0.25")), ("whole", ("--whole",))):
+        done = run("separate", tmp_path / "song.wav", *options, *how, "--out", tmp_path / name)
+        assert done.code == 0, done.err
+    names = ("drums", "vocals")
+    segments, whole = (stems_of(tmp_path / name / "song", names=names) for name in ("segments", "whole"))
+    for name in names:
+        difference = segments[name] - whole[name]
+        assert np.square(difference).sum() < 1e-9 * np.square(whole[name]).sum()

@@ -33,15 +33,25 @@ class Session(Protocol):
         """Stems of so many segments, no more than are ready; on the separator's device."""
 
 
+@runtime_checkable
+class _Opening(Protocol):
+    """A separator that opens its sessions itself."""
+
+    def session(self, grid: SegmentGrid | None, n_together: int) -> Session:
+        """As `open_session`."""
+
+
 def open_session(separator: Separator, grid: SegmentGrid | None, n_together: int) -> Session:
     """The session for a separator.
 
     Args:
-        separator: Computes without gradients where its caller says so.
+        separator: Computes without gradients where its caller says so. One that has a method `session` opens its own.
         grid: How segments lie; None for one segment that is the whole track.
         n_together: Segments that it hears together, where it hears them apart. Where its device has no memory
             for them it hears half as many, and so on from there.
     """
+    if isinstance(separator, _Opening):
+        return separator.session(grid, n_together)
     if grid and isinstance(separator, Blend):
         sessions = [open_session(each, grid, n_together) for each in separator.active.values()]
         if any(not isinstance(session, _Apart) for session in sessions):

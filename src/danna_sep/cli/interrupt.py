@@ -16,7 +16,9 @@ from danna_sep.errors import Cancelled
 
 if TYPE_CHECKING:
     from danna_sep.separators import Separator
+    from danna_sep.sessions import Session
     from danna_sep.shapes import Mixture, Stems
+    from danna_sep.signal.overlap_add import SegmentGrid
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _SAME_KEYSTROKE_S = 0.5
@@ -119,8 +121,34 @@ class Interruptible:
         with self.interrupt.anywhere():
             return self.separator(mixture)
 
+    def session(self, grid: SegmentGrid | None, n_together: int) -> Session:
+        """Its own session, which a signal stops in the same way."""
+        from danna_sep.sessions import open_session
+
+        return _InterruptibleSession(open_session(self.separator, grid, n_together), self.interrupt)
+
     def only(self, sources: Sequence[str]) -> Interruptible:
         """The same for some of its sources."""
         from danna_sep.separators import only
 
         return Interruptible(only(self.separator, sources), self.interrupt)
+
+
+class _InterruptibleSession:
+    def __init__(self, session: Session, interrupt: Interrupt) -> None:
+        self.session, self.interrupt = session, interrupt
+
+    def hear(self, segment: Mixture, is_last: bool) -> None:
+        with self.interrupt.anywhere():
+            self.session.hear(segment, is_last)
+
+    def n_ready(self, most: int) -> int:
+        with self.interrupt.anywhere():
+            return self.session.n_ready(most)
+
+    def separate(self, n_segments: int) -> Iterator[Stems]:
+        computing = self.session.separate(n_segments)
+        for _ in range(n_segments):
+            with self.interrupt.anywhere():
+                stems = next(computing)
+            yield stems
