@@ -34,9 +34,9 @@ def test_masks_come_for_all_frames_in_order(n_frames: int, step: int) -> None:
     masks = []
     for part in (*magnitude.split(step, -1), magnitude[..., :0]):
         stream.hear(part, False)
-        masks += list(iter(stream.masks, None))
+        masks += [stream.masks(settled) for settled in iter(stream.settled, None)]
     stream.hear(magnitude[..., :0], True)
-    masks += list(iter(stream.masks, None))
+    masks += [stream.masks(settled) for settled in iter(stream.settled, None)]
     torch.testing.assert_close(torch.cat(masks, -1), Shares()(magnitude))
     assert len(model.heard) == grid.n_segments(n_frames)
     assert set(model.heard[:-1]) <= {30}
@@ -51,7 +51,7 @@ def test_lstms_hear_far_enough_for_seams_that_cannot_be_heard() -> None:
         whole = model(magnitude)
         stream = open_mask_stream(model, 384, 1)
         stream.hear(magnitude, True)
-        windowed = torch.cat(list(iter(stream.masks, None)), -1)
+        windowed = torch.cat([stream.masks(settled) for settled in iter(stream.settled, None)], -1)
         apart = torch.cat([model(part) for part in magnitude.split(384, -1)], -1)
 
     def level_db(masks: Tensor) -> float:
@@ -66,7 +66,7 @@ def test_windows_grow_with_segments() -> None:
     model = Shares()
     stream = open_mask_stream(model, 3000, 1)
     stream.hear(torch.rand(1, 2, 5, 4000), False)
-    assert stream.masks() is not None
+    assert stream.settled() is not None
     assert model.heard[0] > 3000
 
 

@@ -34,10 +34,9 @@ def network(config: UNetConfig) -> UNet:
     return model.eval()
 
 
-def settled(stream: UNetStream) -> Tensor:
-    """All masks that can be had now."""
-    masks = list(iter(stream.masks, None))
-    return torch.cat(masks, -1) if masks else torch.empty(0)
+def settled(stream: UNetStream) -> list[Tensor]:
+    """Masks of all that can be had now."""
+    return [stream.masks(logits) for logits in iter(stream.settled, None)]
 
 
 def masks_of_parts(stream: UNetStream, magnitude: Tensor, lengths: list[int]) -> Tensor:
@@ -45,7 +44,7 @@ def masks_of_parts(stream: UNetStream, magnitude: Tensor, lengths: list[int]) ->
     masks = []
     for i, part in enumerate(parts):
         stream.hear(part, i == len(parts) - 1)
-        masks += list(iter(stream.masks, None))
+        masks += settled(stream)
     return torch.cat(masks, -1)
 
 
@@ -77,7 +76,7 @@ def test_masks_come_once_later_frames_cannot_change_them() -> None:
     magnitude = torch.rand(1, 2, N_BINS, 400, dtype=torch.float64)
     stream = UNetStream(model, 8)
     stream.hear(magnitude[..., :300], False)
-    n_settled = settled(stream).shape[-1]
+    n_settled = sum(masks.shape[-1] for masks in settled(stream))
     assert 50 < n_settled < 300
     changed = magnitude.clone()
     changed[..., 300:] += 1

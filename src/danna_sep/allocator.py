@@ -7,7 +7,12 @@ of the time of a network on a CPU.
 from __future__ import annotations
 
 import ctypes
+import mmap
 import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
 _LARGEST = 2**31 - 1
@@ -27,3 +32,19 @@ def keep_freed_memory() -> bool:
     settings = ((_M_MMAP_THRESHOLD, _LARGEST), (_M_TRIM_THRESHOLD, _LARGEST), (_M_TOP_PAD, _TOP_PAD))
     taken = [libc.mallopt(parameter, value) for parameter, value in settings]
     return all(taken)
+
+
+def apart(tensor: Tensor) -> Tensor:
+    """A copy, in the same layout, in memory that is not among what comes and goes.
+
+    For what stays long: between blocks that are freed and asked for again it would leave gaps that no longer hold them.
+    """
+    import torch
+
+    if tensor.device.type != "cpu" or not tensor.numel():
+        return tensor.clone()
+    memory = mmap.mmap(-1, tensor.numel() * tensor.element_size())
+    # Strides of a dense tensor whose axes follow one another in memory as those of `tensor` do.
+    strides = torch.empty_like(tensor, device="meta").stride()
+    flat = torch.frombuffer(memory, dtype=tensor.dtype)
+    return flat.as_strided(tensor.shape, strides).copy_(tensor)

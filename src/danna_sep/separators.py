@@ -111,14 +111,15 @@ class MaskSeparator:
         masks: Float[Tensor, "item _source channel bin frame"],
     ) -> Stems:
         """Stems of a mixture from its spectrum and masks for it."""
-        magnitude, n_samples = spec.abs(), mixture.shape[-1]
-        spec = spec.to(torch.complex128 if self.precision == torch.float64 else torch.complex64)
-        filtered = wiener(masks * magnitude[:, None], spec, self.n_iterations) if self.n_iterations else None
-        del magnitude
+        n_samples = mixture.shape[-1]
+        precise = spec.to(torch.complex128 if self.precision == torch.float64 else torch.complex64)
+        filtered = None
+        if self.n_iterations:
+            filtered = wiener(masks * spec.abs()[:, None], precise, self.n_iterations)
         # One after the other: what an inverse transform needs besides is then that of one stem.
         stems = []
         for index in map(SOURCES.index, self.sources):
-            stem_spec = masks[:, index] * spec if filtered is None else filtered[:, index]
+            stem_spec = masks[:, index] * precise if filtered is None else filtered[:, index]
             stems.append(istft(stem_spec, n_samples, self.n_fft, self.hop_length).to(mixture.dtype))
         return torch.stack(stems, 1).reshape(*mixture.shape[:-2], len(stems), *mixture.shape[-2:])
 

@@ -13,9 +13,10 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from danna_sep.allocator import apart
 from danna_sep.models.mask_stream import open_mask_stream
 from danna_sep.separators import Blend, MaskSeparator, Separator
-from danna_sep.shapes import Mixture, StemMagnitudes, Stems
+from danna_sep.shapes import Mixture, Stems
 from danna_sep.signal.overlap_add import SegmentGrid
 
 
@@ -105,7 +106,7 @@ class _HeardOn:
         self.stream = open_mask_stream(separator.model, grid.length // separator.hop_length, n_together)
         self.segments: deque[Mixture] = deque()
         self.n_frames: deque[int] = deque()
-        self.masks: deque[StemMagnitudes] = deque()  # from the first of those segments' frames on
+        self.settled: deque[Tensor] = deque()  # what their masks are made of, from the first one's first frame on
         self.is_first = True
 
     def hear(self, segment: Mixture, is_last: bool) -> None:
@@ -122,30 +123,32 @@ class _HeardOn:
         for index, n_frames in enumerate(self.n_frames):
             if index == most:
                 return most
-            while sum(masks.shape[-1] for masks in self.masks) < index * self.hop + n_frames:
-                masks = self.stream.masks()
-                if masks is None:
+            while sum(settled.shape[-1] for settled in self.settled) < index * self.hop + n_frames:
+                settled = self.stream.settled()
+                if settled is None:
                     return index
-                self.masks.append(masks)
+                self.settled.append(apart(settled))
         return len(self.n_frames)
 
     def separate(self, n_segments: int) -> Iterator[Stems]:
         for _ in range(n_segments):
             segment, n_frames = self.segments.popleft(), self.n_frames.popleft()
-            yield self.separator.filtered(segment, self.separator.spectrum(segment), self._next_masks(n_frames))
+            masks = self.stream.masks(self._next_settled(n_frames))
+            yield self.separator.filtered(segment, self.separator.spectrum(segment), masks)
 
-    def _next_masks(self, n_frames: int) -> StemMagnitudes:
+    def _next_settled(self, n_frames: int) -> Tensor:
+        """Of a segment's frames; those before the next segment's are forgotten."""
         taken: list[Tensor] = []
         n_missing = n_frames
-        for masks in self.masks:
-            taken.append(masks[..., :n_missing])
+        for settled in self.settled:
+            taken.append(settled[..., :n_missing])
             n_missing -= taken[-1].shape[-1]
         n_gone = self.hop
-        while self.masks and n_gone:
-            masks = self.masks.popleft()
-            if masks.shape[-1] > n_gone:
-                self.masks.appendleft(masks[..., n_gone:])
-            n_gone -= min(n_gone, masks.shape[-1])
+        while self.settled and n_gone:
+            settled = self.settled.popleft()
+            if settled.shape[-1] > n_gone:
+                self.settled.appendleft(settled[..., n_gone:])
+            n_gone -= min(n_gone, settled.shape[-1])
         return torch.cat(taken, -1)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 import torch
 
+from danna_sep.allocator import apart
 from danna_sep.errors import Cancelled, ConfigError
 from danna_sep.options import DEFAULT_OVERLAP
 from danna_sep.separators import Separator
@@ -95,7 +96,7 @@ def _go_on(cancelled: Callable[[], bool]) -> None:
 
 def _sent(segment: Mixture, device: torch.device) -> Mixture:
     if device.type != "cuda":
-        return segment.to(device)
+        return apart(segment).to(device)
     return segment.pin_memory().to(device, non_blocking=True)
 
 

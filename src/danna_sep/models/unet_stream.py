@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias, cast
@@ -11,11 +12,12 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from danna_sep.allocator import apart
 from danna_sep.models.attention import LocalAttention
 from danna_sep.models.d3 import D2Block, D3Block
 from danna_sep.models.unet import UNSEEN_MASK, UNet, UpStage, channels_last, heard
 from danna_sep.models.widen import Widening
-from danna_sep.shapes import Features, Magnitude
+from danna_sep.shapes import Features, Magnitude, StemMagnitudes
 
 
 def can_stream(model: nn.Module) -> bool:
@@ -44,7 +46,7 @@ class UNetStream:
         self.n_frames = n_frames
         self._innermost = 2 ** len(model.config.n_layers)
         self._kept: dict[str, tuple[Tensor, ...]] = {}
-        self._n_heard = self._n_masked = 0
+        self._n_heard = self._n_settled = 0
         self._n_bins, self._dtype = 0, torch.float32
         self._ended = 0  # none, the encoder, and so many of the decoder's stages
         self._encoder = [_d3(f"encoder.{i}", cast("D3Block", block), _NONE) for i, block in enumerate(model.encoder)]
@@ -77,20 +79,26 @@ class UNetStream:
                 pass
             self._ended = 1
 
-    def masks(self) -> Float[Tensor, "batch source channel bin _frames"] | None:
-        """Masks of the next frames, maybe of none yet; None where more must be heard first, or nothing is left."""
+    def settled(self) -> Float[Tensor, "batch mask bin _frames"] | None:
+        """What masks of the next frames, or still of none, are made of; None before more is heard, and at the end."""
         while (stage := self._next_stage()) is not None:
             if not self._fits(lambda: self._decode(stage)) or stage < len(self._decoder) - 1:
                 continue
             (logits,) = self._kept.pop(_LOGITS)
-            n_left = self._n_heard - self._n_masked
-            masks = torch.sigmoid(logits[..., :n_left].to(self._dtype))  # a short track was made longer
-            n_missing = n_left - masks.shape[-1] if self._ended > len(self._decoder) else 0
-            masks = F.pad(masks, (0, n_missing, 0, self._n_bins - masks.shape[-2]), value=UNSEEN_MASK)
-            self._n_masked += masks.shape[-1]
-            config = self.model.config
-            return masks.reshape(len(masks), config.n_sources, config.n_channels, *masks.shape[-2:])
+            n_left = self._n_heard - self._n_settled
+            logits = logits[..., :n_left]  # a short track was made longer
+            n_missing = n_left - logits.shape[-1] if self._ended > len(self._decoder) else 0
+            logits = F.pad(logits, (0, n_missing), value=_UNSEEN)
+            self._n_settled += logits.shape[-1]
+            return logits
         return None
+
+    def masks(self, settled: Float[Tensor, "batch mask _bin frame"]) -> StemMagnitudes:
+        """Masks of frames, of any number of those that were `settled`."""
+        config = self.model.config
+        masks = torch.sigmoid(settled.to(self._dtype))
+        masks = F.pad(masks, (0, 0, 0, self._n_bins - masks.shape[-2]), value=UNSEEN_MASK)
+        return masks.reshape(len(masks), config.n_sources, config.n_channels, *masks.shape[-2:])
 
     def _encode(self, magnitude: Magnitude, is_last: bool) -> None:
         part = _Part(dict(self._kept), is_last)
@@ -99,7 +107,7 @@ class UNetStream:
         for i, block in enumerate(self._encoder):
             led = block(part, part.led(f"encoder.{i} led", features, _CONV))
             features = part.pool(f"pool.{i}", led.features)
-            part.put(_skip(outermost - i) if i < outermost else _inner(0), features)
+            part.put(_skip(outermost - i) if i < outermost else _inner(0), apart(features))
         for attention in self._bottleneck:
             features = attention(part, features)
         part.put(_skip(0), features)
@@ -138,6 +146,8 @@ class UNetStream:
 
 
 _LOGITS = "logits"
+_UNSEEN = math.log(UNSEEN_MASK / (1 - UNSEEN_MASK))
+"""What the sigmoid makes that mask of."""
 
 
 def _inner(stage: int) -> str:
@@ -188,7 +198,7 @@ class _Part:
 
     def _keep(self, name: str, features: Tensor, lead: _Lead) -> None:
         start = max(0, features.shape[-1] - lead.later)
-        self.kept[name] = (features[..., start:].clone(),)  # not a view, which would hold all
+        self.kept[name] = (apart(features[..., start:]),)  # not a view, which would hold all
 
     def put(self, name: str, features: Features) -> None:
         """At the end of a queue."""
@@ -203,7 +213,7 @@ class _Part:
             n_frames -= here
             taken.append(piece[..., :here])
             if here < piece.shape[-1]:
-                rest.append(piece[..., here:].clone() if here else piece)
+                rest.append(apart(piece[..., here:]) if here else piece)
         # Where nothing is left, a piece of no frames tells the shape.
         self.kept[name] = tuple(rest) or (taken[-1][..., :0].clone(),)
         return taken

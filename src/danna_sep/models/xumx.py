@@ -75,20 +75,28 @@ class XUMX(nn.Module):
         Args:
             magnitude: Axes batch, channel, bin, frame; linear, not dB.
         """
-        config = self.config
+        return self.decode(self.remember(self.encode(magnitude)), magnitude.dtype)
+
+    def encode(self, magnitude: Magnitude) -> Sequence:
+        """What is heard of each frame."""
         batch, n_frames = magnitude.shape[0], magnitude.shape[-1]
-        heard = magnitude[:, None, :, : config.n_bins]
+        heard = magnitude[:, None, :, : self.config.n_bins]
         scaled = (heard + self.input_mean[:, None, :, None]) * self.input_scale[:, None, :, None]
         scaled = scaled.reshape(batch, -1, n_frames).to(self.encoder.weight.dtype)
         encoded = torch.tanh(self.encoder_norm(self.encoder(scaled)))
-        shared = self._mean_of_sources(encoded)
+        return self._mean_of_sources(encoded)
 
+    def remember(self, shared: Sequence) -> Sequence:
+        """That, and what the LSTMs make of it and of all other frames."""
         recurrent = self._recurrent(shared.transpose(1, 2)).transpose(1, 2)
-        joined = torch.cat((shared, recurrent), 1).repeat(1, config.n_sources, 1)
+        return torch.cat((shared, recurrent), 1)
 
-        decoded = torch.relu(self.decoder_norm(self.decoder(joined)))
-        mask: Tensor = self.output_norm(self.output(decoded).to(magnitude.dtype)).reshape(
-            batch, config.n_sources, config.n_channels, config.n_output_bins, n_frames
+    def decode(self, hidden: Sequence, dtype: torch.dtype) -> StemMagnitudes:
+        """Masks of each frame, of a type, from what `remember` gives."""
+        config = self.config
+        decoded = torch.relu(self.decoder_norm(self.decoder(hidden.repeat(1, config.n_sources, 1))))
+        mask: Tensor = self.output_norm(self.output(decoded).to(dtype)).reshape(
+            len(hidden), config.n_sources, config.n_channels, config.n_output_bins, -1
         )
         scale, mean = self.output_scale[:, None, :, None], self.output_mean[:, None, :, None]
         if torch.is_grad_enabled():
