@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from danna_sep.cascade import Cascade
 from danna_sep.errors import Cancelled
 from danna_sep.models import XUMX, Demucs, DemucsConfig, UNet, UNetConfig, XUMXConfig
 from danna_sep.separators import Blend, MaskSeparator, Separator, WaveformSeparator
@@ -134,3 +135,18 @@ def test_a_blend_waits_for_what_hears_ahead(batch: int) -> None:
         expected = weights[0] * unet(mixture) + weights[2] * Limited(1)(mixture)
     assert (stems - expected).abs().max() < 1e-5 * expected.abs().max()
     assert max(others["shares"].heard) == min(batch, 1)
+
+
+@pytest.mark.parametrize("hears_on", ["first", "rest"])
+def test_a_cascade_hands_on_what_is_left(hears_on: str) -> None:
+    """Of each segment when the first has given its stems, whichever of the two hears ahead."""
+    unet = MaskSeparator(unet_that_has_seen_something(), n_iterations=0)
+    both = {"first": (unet, Limited(2)), "rest": (Limited(2), unet)}[hears_on]
+    cascade = Cascade(*both, taken=("vocals",))
+    mixture = torch.randn(1, 2, 7 * SAMPLE_RATE, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        whole = cascade(mixture)
+    for batch in (1, 3):
+        grid = SegmentGrid(64 * 1024, 24 * 1024)
+        stems = torch.cat(list(stream(iter(mixture.split(30000, -1)), cascade, grid, batch=batch)), -1)
+        assert (stems - whole).abs().max() < 1e-5 * whole.abs().max()

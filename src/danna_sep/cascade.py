@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from danna_sep.errors import ConfigError
 from danna_sep.separators import Separator, only
@@ -59,10 +61,13 @@ class Cascade:
     def __call__(self, mixture: Mixture) -> Stems:
         """See `Separator`."""
         taken = self.first(mixture)
-        stems = dict(zip(self.taken, taken.unbind(-3), strict=True))
-        if self.left:
-            rest = self.rest(mixture - taken.sum(-3))
-            stems.update(zip(self.left, rest.unbind(-3), strict=True))
+        return self.joined(taken, self.rest(mixture - taken.sum(-3)) if self.left else taken[..., :0, :, :])
+
+    def joined(
+        self, taken: Float[Tensor, "*batch _taken channel time"], rest: Float[Tensor, "*batch _left channel time"]
+    ) -> Stems:
+        """The stems wanted, from those of the first separator and of the second."""
+        stems = dict(zip((*self.taken, *self.left), (*taken.unbind(-3), *rest.unbind(-3)), strict=True))
         return torch.stack([stems[source] for source in self.sources], -3)
 
     def only(self, sources: Sequence[str]) -> Separator:

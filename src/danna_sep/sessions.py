@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from danna_sep.allocator import apart
+from danna_sep.cascade import Cascade
 from danna_sep.models.mask_stream import open_mask_stream
 from danna_sep.separators import Blend, MaskSeparator, Separator
 from danna_sep.shapes import Mixture, Stems
@@ -57,6 +58,10 @@ def open_session(separator: Separator, grid: SegmentGrid | None, n_together: int
         sessions = [open_session(each, grid, n_together) for each in separator.active.values()]
         if any(not isinstance(session, _Apart) for session in sessions):
             return _Blended(separator, sessions)
+    if grid and isinstance(separator, Cascade) and separator.left:
+        first, rest = (open_session(each, grid, n_together) for each in (separator.first, separator.rest))
+        if not (isinstance(first, _Apart) and isinstance(rest, _Apart)):
+            return _Cascaded(separator, first, rest, n_together)
     if grid and isinstance(separator, MaskSeparator) and _hears_on(separator, grid):
         return _HeardOn(separator, grid, n_together)
     return _Apart(separator, n_together)
@@ -170,6 +175,31 @@ class _Blended:
     def separate(self, n_segments: int) -> Iterator[Stems]:
         for _ in range(n_segments):
             yield self.blend.blended(stems for session in self.sessions for stems in session.separate(1))
+
+
+class _Cascaded:
+    """What the first of two leaves of each segment goes to the second as soon as it is known."""
+
+    def __init__(self, cascade: Cascade, first: Session, rest: Session, n_together: int) -> None:
+        self.cascade, self.first, self.rest, self.n_together = cascade, first, rest, n_together
+        self.segments: deque[tuple[Mixture, bool]] = deque()  # that the second has not heard
+        self.taken: deque[Stems] = deque()  # of those that it has
+
+    def hear(self, segment: Mixture, is_last: bool) -> None:
+        self.first.hear(segment, is_last)
+        self.segments.append((segment, is_last))
+
+    def n_ready(self, most: int) -> int:
+        while n_ready := self.first.n_ready(self.n_together):
+            for taken in self.first.separate(n_ready):
+                segment, is_last = self.segments.popleft()
+                self.rest.hear(segment - taken.sum(-3), is_last)
+                self.taken.append(taken)
+        return self.rest.n_ready(most)
+
+    def separate(self, n_segments: int) -> Iterator[Stems]:
+        for rest in self.rest.separate(n_segments):
+            yield self.cascade.joined(self.taken.popleft(), rest)
 
 
 def _hears_on(separator: MaskSeparator, grid: SegmentGrid) -> bool:
