@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from danna_sep.errors import ConfigError
-from danna_sep.models import XUMX, Demucs, DemucsConfig, UNet, UNetConfig, XUMXConfig, build
+from danna_sep.models import XUMX, Demucs, DemucsConfig, UNet, UNetConfig, XUMXConfig, build, demucs
 from danna_sep.models.attention import BiaxialLSTM, LocalAttention
 from danna_sep.models.d3 import D2Block, D3Block
 from danna_sep.models.widen import widen_and_norm
@@ -224,6 +224,19 @@ def test_gradients_in_bfloat16_are_those_of_single_precision() -> None:
         assert lowered.isfinite().all(), name
         if name.startswith(("output", "widen")):
             assert (single - lowered).norm() < 0.05 * single.norm(), name
+
+
+@pytest.mark.parametrize("tile", [1, 7, 50, 1000])
+@pytest.mark.parametrize("separate_decoders", [True, False])
+@torch.no_grad()
+def test_demucs_in_tiles(tile: int, separate_decoders: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Outer layers compute long signals in parts, which give what all at once gives."""
+    torch.manual_seed(0)
+    model = Demucs(DemucsConfig(width=4, n_layers=3, separate_decoders=separate_decoders)).double().eval()
+    mixture = torch.randn(2, 2, 3001, dtype=torch.float64)
+    whole = model(mixture)
+    monkeypatch.setattr(demucs, "_TILE", tile)
+    torch.testing.assert_close(model(mixture), whole, rtol=0, atol=1e-12)
 
 
 GRADIENTS_OF_FEW_FRAMES = """

@@ -119,6 +119,10 @@ class Demucs(nn.Module):
         return torch.stack([resample(source.to(standard.dtype), 2, 1)[..., :n_samples] for source in by_source], 1)
 
 
+_TILE = 2**14
+"""Steps that an outer layer computes at once, where no gradients are wanted: all would be most of what is held."""
+
+
 class _EncoderLayer(nn.Module):
     def __init__(self, n_inputs: int, width: int, config: DemucsConfig) -> None:
         super().__init__()
@@ -126,6 +130,18 @@ class _EncoderLayer(nn.Module):
         self.gate = nn.Conv1d(width, 2 * width, 1)
 
     def forward(self, features: Sequence) -> Sequence:
+        (kernel,), (stride,) = self.narrow.kernel_size, self.narrow.stride
+        n_steps = (features.shape[-1] - kernel) // stride + 1
+        if torch.is_grad_enabled() or n_steps <= _TILE:
+            return self._narrowed(features)
+        shape = (len(features), self.narrow.out_channels, n_steps)
+        narrowed = features.new_empty(shape)
+        for start in range(0, n_steps, _TILE):
+            end = min(n_steps, start + _TILE)
+            narrowed[..., start:end] = self._narrowed(features[..., start * stride : (end - 1) * stride + kernel])
+        return narrowed
+
+    def _narrowed(self, features: Sequence) -> Sequence:
         return F.glu(self.gate(torch.relu_(self.narrow(features))), 1)
 
 
@@ -141,11 +157,29 @@ class _SourceDecoderLayer(nn.Module):
         self.widen = nn.ConvTranspose1d(2 * width, n_outputs, config.kernel, config.stride, groups=n)
 
     def forward(self, features: Sequence, skip: Sequence) -> Sequence:
+        n_steps = features.shape[-1]
+        if torch.is_grad_enabled() or n_steps <= _TILE:
+            widened = self.widen(self._gated(features, skip[..., :n_steps]))
+            return widened if self.last else torch.relu_(widened)
+        (kernel,), (stride,) = self.widen.kernel_size, self.widen.stride
+        widened = features.new_empty(len(features), self.widen.out_channels, (n_steps - 1) * stride + kernel)
+        for start in range(0, n_steps, _TILE):
+            end = min(n_steps, start + _TILE)
+            # The first samples of a tile are also made of the steps before it, and each step of its neighbours.
+            first = max(0, start - -(-kernel // stride) + 1)
+            heard = slice(max(0, first - 1), min(n_steps, end + 1))
+            gated = self._gated(features[..., heard], skip[..., heard])
+            gated = gated[..., first - heard.start : end - heard.start]
+            tile = self.widen(gated)[..., (start - first) * stride :]
+            tile = tile if end == n_steps else tile[..., : (end - start) * stride]
+            tile = tile if self.last else torch.relu_(tile)
+            widened[..., start * stride : start * stride + tile.shape[-1]] = tile
+        return widened
+
+    def _gated(self, features: Sequence, skip: Sequence) -> Sequence:
         mixed = self.gate(features)
-        mixed += self.skip(skip[..., : features.shape[-1]])
-        gated = F.glu(mixed.unflatten(1, (self.n_sources, -1)), 2).flatten(1, 2)
-        widened = self.widen(gated)
-        return widened if self.last else torch.relu_(widened)
+        mixed += self.skip(skip)
+        return F.glu(mixed.unflatten(1, (self.n_sources, -1)), 2).flatten(1, 2)
 
 
 class _DecoderLayer(nn.Module):
