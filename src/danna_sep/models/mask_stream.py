@@ -19,7 +19,7 @@ WINDOW = 1152
 """Frames that a network with LSTMs hears at once, at least."""
 OVERLAP, CONTEXT = 384, 160
 """Frames that two windows share, and at a window's border those whose masks are not used. What X-UMX's LSTMs hear 160
-frames away still changes a stem by -54 to -61 dB (of "Caesium", with the weights that ship), before the cross-fade."""
+frames away changes a stem by -54 to -61 dB in 70 s of "Caesium", with the weights that ship, before the cross-fade."""
 
 
 @runtime_checkable
