@@ -13,8 +13,7 @@ ACCOMPANIMENT: Final = "accompaniment"
 """Name of what is left when one stem is taken out of the mixture."""
 
 DEFAULT_OVERLAP: Final = 0.167
-"""Share of a segment that it has in common with the next: of the default 384 frames 64, so that segments begin where
-the U-Net's six halvings of time fall as in the whole track."""
+"""Share of a segment that it has in common with the next: of the default 384 frames 64."""
 
 
 @dataclass(frozen=True)

@@ -71,18 +71,18 @@ class UNetStream:
             magnitude = F.pad(magnitude, (0, self._innermost - self._n_heard))
         while magnitude.shape[-1]:
             now = magnitude[..., : self.n_frames]
-            if self._fits(lambda: self._encode(now, False)):  # noqa: B023
+            if self._fits(self._encode, now, False):
                 magnitude = magnitude[..., now.shape[-1] :]
         if is_last:
             # By itself, for layers then give all that they held back: with more it would take twice the memory.
-            while not self._fits(lambda: self._encode(magnitude, True)):
+            while not self._fits(self._encode, magnitude, True):
                 pass
             self._ended = 1
 
     def settled(self) -> Float[Tensor, "batch mask bin _frames"] | None:
         """What masks of the next frames, or still of none, are made of; None before more is heard, and at the end."""
         while (stage := self._next_stage()) is not None:
-            if not self._fits(lambda: self._decode(stage)) or stage < len(self._decoder) - 1:
+            if not self._fits(self._decode, stage) or stage < len(self._decoder) - 1:
                 continue
             (logits,) = self._kept.pop(_LOGITS)
             n_left = self._n_heard - self._n_settled
@@ -132,10 +132,10 @@ class UNetStream:
         self._kept = part.kept
         self._ended += part.is_last
 
-    def _fits(self, step: Callable[[], None]) -> bool:
+    def _fits(self, step: Callable[..., None], *arguments: object) -> bool:
         """Do a step; whether there was memory for it. If not, nothing has changed but how many frames go together."""
         try:
-            step()
+            step(*arguments)
         except torch.cuda.OutOfMemoryError:
             if self.n_frames <= self._innermost:
                 raise
