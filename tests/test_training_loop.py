@@ -121,6 +121,56 @@ def test_two_processes_are_one_with_the_doubled_batch(data: Path, tmp_path: Path
         assert float((two[key] - value).abs().max()) < 1e-4 * scale, key
 
 
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are seen in /proc")
+def test_a_process_of_several_ends_its_exchange_before_python_does(data: Path, tmp_path: Path) -> None:
+    """Else a thread that drops its last tensor too late aborts the process, once in a few hundred trainings."""
+    program = tmp_path / "program.py"
+    program.write_text("""
+import atexit
+from contextlib import suppress
+from pathlib import Path
+
+def threads():
+    names = []
+    for task in Path("/proc/self/task").iterdir():
+        with suppress(OSError):  # it has just ended
+            names.append((task / "comm").read_text())
+    return names
+
+during = []
+atexit.register(lambda: print("gloo" in "".join(during), "gloo" in "".join(threads())))
+
+from danna_sep.cli import main
+from danna_sep.training import loop
+
+objective = loop.objective
+def seen(*arguments):
+    during.extend(threads())
+    return objective(*arguments)
+loop.objective = seen
+main()
+""")
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node=2",
+        str(program),
+        "train",
+    ]
+    command += ["unet", "--data", str(data), "--out", str(tmp_path / "run"), "--workers", "0", "--stop-after", "0"]
+    command += ["--device", "cpu", *(part for setting in [*TINY["unet"], *SHORT] for part in ("--set", setting))]
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert [line for line in done.stdout.splitlines() if line[:4] in ("True", "Fals")] == ["True False"] * 2, done
+
+
 @pytest.mark.parametrize("name", ["xumx-baseline", "unet", "demucs"])
 def test_gone_on_with_anywhere_it_ends_the_same(data: Path, tmp_path: Path, name: str) -> None:
     recipe = tiny(name)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
 import copy
+import gc
 import math
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
+from importlib import import_module
 from itertools import islice
 from pathlib import Path
 from typing import Any, cast
@@ -16,7 +19,7 @@ from typing import Any, cast
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.utils.data import DataLoader
 
 from danna_sep import __version__, weights
@@ -298,7 +301,21 @@ def _accelerator(recipe: Recipe, options: Options) -> Accelerator:
     precision = {"f32": "no", "bf16": "bf16", "f16": "fp16"}[recipe.precision]
     if precision == "fp16" and device != "cuda":
         precision = "bf16"  # where float16 arithmetic is emulated, or missing
+    if distributed.is_available() and not distributed.is_initialized():
+        # Its defaults hold the group that there is when it is first imported, as by the wrapping of a network.
+        import_module("torch.distributed.nn.functional")
+        atexit.register(_leave_group)
     return Accelerator(cpu=device == "cpu", mixed_precision=precision)
+
+
+def _leave_group() -> None:
+    """End the threads that exchange tensors: one that drops a tensor while Python goes down aborts the process.
+
+    They live as long as anything, such as a wrapped network, holds the group; hence the collection.
+    """
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
+        gc.collect()
 
 
 def _model(recipe: Recipe, init: Path | None) -> Model:
