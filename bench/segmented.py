@@ -4,9 +4,9 @@
 
 SONG_WITH_STEMS is a folder of songs with stems, of which the first is taken. For each preset, in dB: the level of the
 whole-track stems over that of the difference, per stem; the mean square of the difference in the cross-fades of
-segments, and of the windows in which X-UMX hears, over that elsewhere (above 0: more at the seams); and what segments
-cost against the truth: by how much the error of the stems, in the segments' cross-fades and elsewhere, is larger than
-the error of the whole-track stems in the same places.
+segments, and in the three seconds around frames behind which X-UMX hears no farther, over that elsewhere (above 0: more
+at the seams); and what segments cost against the truth: by how much the error of the stems, in the segments'
+cross-fades and elsewhere, is larger than the error of the whole-track stems in the same places.
 """
 
 from __future__ import annotations
@@ -46,6 +46,15 @@ def in_fades(grid: SegmentGrid, n_samples: int) -> np.ndarray:
     return fading
 
 
+def around_borders(grid: SegmentGrid, n_samples: int) -> np.ndarray:
+    """Which samples lie within 64 frames of where X-UMX settles."""
+    n_frames = max(mask_stream.WINDOW - mask_stream.AHEAD, grid.length // HOP_LENGTH)
+    around = np.zeros(n_samples, bool)
+    for border in range(n_frames, n_samples // HOP_LENGTH, n_frames):
+        around[HOP_LENGTH * (border - 64) : HOP_LENGTH * (border + 64)] = True
+    return around
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("songs", type=Path)
@@ -59,10 +68,8 @@ def main() -> None:
     mixture, truth = excerpt.mixture, excerpt.stems
     grid = segment_grid(arguments.segment, arguments.overlap)
     n_samples = mixture.shape[1]
-    n_frames = max(mask_stream.WINDOW, grid.length // HOP_LENGTH + mask_stream.OVERLAP)
-    windows = (n_frames, mask_stream.OVERLAP, mask_stream.CONTEXT)
     fading = in_fades(grid, n_samples)
-    in_windows = in_fades(SegmentGrid(*(HOP_LENGTH * length for length in windows)), n_samples)
+    in_windows = around_borders(grid, n_samples)
     print(f"{song.name}, {n_samples / SAMPLE_RATE:.0f} s in {grid.n_segments(n_samples)} segments\n")
     print(
         "| | "

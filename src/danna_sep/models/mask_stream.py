@@ -9,17 +9,19 @@ from typing import Protocol, cast, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from danna_sep.models.lstm_stream import LSTMStream
 from danna_sep.models.unet import UNet
 from danna_sep.models.unet_stream import UNetStream, can_stream
 from danna_sep.models.xumx import XUMX
 from danna_sep.shapes import Magnitude, StemMagnitudes
 from danna_sep.signal.overlap_add import Cutter, Joiner, SegmentGrid
 
-WINDOW = 1152
-"""Frames that a network with LSTMs hears at once, at least."""
-OVERLAP, CONTEXT = 384, 160
-"""Frames that two windows share, and at a window's border those whose masks are not used. What X-UMX's LSTMs hear 160
-frames away changes a stem by -54 to -61 dB in 70 s of "Caesium", with the weights that ship, before the cross-fade."""
+WINDOW, OVERLAP, CONTEXT = 1152, 384, 160
+"""Frames that a network without a stream of its own hears at once, at least, those that two such windows share, and at
+a window's border those whose masks are not used."""
+AHEAD = 512
+"""Frames that X-UMX's LSTMs hear behind those whose masks are wanted. What lies farther behind changes a stem by less
+than rounding does: in 100 s of "Caesium", with the weights that ship, by -130 dB and less."""
 
 
 @runtime_checkable
@@ -40,7 +42,7 @@ class MaskStream(Protocol):
 
 
 def open_mask_stream(model: nn.Module, n_frames: int, n_together: int) -> MaskStream:
-    """The U-Net as one over the whole track, other networks in windows that cross-fade.
+    """The U-Net as one over the whole track, X-UMX as nearly that, other networks in windows that cross-fade.
 
     Args:
         model: Outside training.
@@ -49,44 +51,38 @@ def open_mask_stream(model: nn.Module, n_frames: int, n_together: int) -> MaskSt
     """
     if can_stream(model):
         return UNetStream(cast("UNet", model), 128 * n_together)
-    grid = SegmentGrid(max(WINDOW, n_frames + OVERLAP), OVERLAP, CONTEXT)
     if isinstance(model, XUMX):
-        return WindowedMasks(model.remember, grid, model.encode, model.decode)
-    return WindowedMasks(model, grid)
+        return XUMXStream(model, max(WINDOW - AHEAD, n_frames))
+    return WindowedMasks(model, SegmentGrid(max(WINDOW, n_frames + OVERLAP), OVERLAP, CONTEXT))
 
 
-class WindowedMasks:
-    """A network that hears one window after the other, and the masks that they cross-fade to.
+class XUMXStream:
+    """An X-UMX that remembers the track so far, and hears `AHEAD` frames of what follows.
 
     Args:
-        remember: The part of the network whose results depend on other frames; windows cross-fade in what it gives.
-        grid: How windows lie, in frames.
-        encode: The part before it, which hears each frame by itself; None where there is none.
-        decode: The part behind it, which makes masks, of a type, of each frame by itself; None where there is none.
+        model: Outside training.
+        n_frames: Whose masks are settled at once.
     """
 
-    def __init__(
-        self,
-        remember: Callable[[Tensor], Tensor],
-        grid: SegmentGrid,
-        encode: Callable[[Magnitude], Tensor] | None = None,
-        decode: Callable[[Tensor, torch.dtype], StemMagnitudes] | None = None,
-    ) -> None:
-        self._remember, self._encode, self._decode = remember, encode, decode
-        self._cutter, self._joiner = Cutter(grid), Joiner(grid)
+    def __init__(self, model: XUMX, n_frames: int) -> None:
+        self._model, self._n_frames = model, n_frames
+        self._lstms = [LSTMStream(cast("nn.LSTM", lstm)) for lstm in model.lstms]
+        self._cutter = Cutter(SegmentGrid(n_frames + AHEAD, AHEAD))
         self._settled: deque[Tensor] = deque()
         self._dtype = torch.float32
 
     def hear(self, magnitude: Magnitude, is_last: bool) -> None:
         """See `MaskStream`."""
         self._dtype = magnitude.dtype
-        for window in self._cutter.push(self._encode(magnitude) if self._encode else magnitude):
-            self._settle(window, False)
+        for window in self._cutter.push(self._model.encode(magnitude)) if magnitude.shape[-1] else ():
+            self._settle(window, self._n_frames)
         for window in self._cutter.finish() if is_last else ():
-            self._settle(window, True)
+            self._settle(window, window.shape[-1])
 
-    def _settle(self, window: Tensor, is_last: bool) -> None:
-        self._settled.append(self._joiner.push(self._remember(window), is_last))
+    def _settle(self, window: Tensor, n_settled: int) -> None:
+        frames = window.transpose(1, 2)
+        recurrent = [lstm.push(frames, n_settled) for lstm in self._lstms]
+        self._settled.append(self._model.join(window, recurrent))
 
     def settled(self) -> Tensor | None:
         """See `MaskStream`."""
@@ -94,4 +90,33 @@ class WindowedMasks:
 
     def masks(self, settled: Tensor) -> StemMagnitudes:
         """See `MaskStream`."""
-        return self._decode(settled, self._dtype) if self._decode else settled
+        return self._model.decode(settled, self._dtype)
+
+
+class WindowedMasks:
+    """A network that hears one window after the other, and the masks that they cross-fade to.
+
+    Args:
+        model: Makes masks of magnitudes.
+        grid: How windows lie, in frames.
+    """
+
+    def __init__(self, model: Callable[[Magnitude], StemMagnitudes], grid: SegmentGrid) -> None:
+        self._model = model
+        self._cutter, self._joiner = Cutter(grid), Joiner(grid)
+        self._settled: deque[Tensor] = deque()
+
+    def hear(self, magnitude: Magnitude, is_last: bool) -> None:
+        """See `MaskStream`."""
+        for window in self._cutter.push(magnitude):
+            self._settled.append(self._joiner.push(self._model(window), False))
+        for window in self._cutter.finish() if is_last else ():
+            self._settled.append(self._joiner.push(self._model(window), True))
+
+    def settled(self) -> Tensor | None:
+        """See `MaskStream`."""
+        return self._settled.popleft() if self._settled else None
+
+    def masks(self, settled: Tensor) -> StemMagnitudes:
+        """See `MaskStream`."""
+        return settled

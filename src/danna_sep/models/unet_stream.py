@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias, cast
+from typing import TypeAlias, cast
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from danna_sep.allocator import apart
 from danna_sep.models.attention import LocalAttention
 from danna_sep.models.d3 import D2Block, D3Block
+from danna_sep.models.frame_queues import Lead, Led, Part, count_frames
 from danna_sep.models.unet import UNSEEN_MASK, UNet, UpStage, channels_last, heard
 from danna_sep.models.widen import Widening
 from danna_sep.shapes import Features, Magnitude, StemMagnitudes
@@ -101,7 +101,7 @@ class UNetStream:
         return masks.reshape(len(masks), config.n_sources, config.n_channels, *masks.shape[-2:])
 
     def _encode(self, magnitude: Magnitude, is_last: bool) -> None:
-        part = _Part(dict(self._kept), is_last)
+        part = Part(dict(self._kept), is_last)
         features = heard(magnitude, self.model.config, self.model.output.weight.dtype)
         outermost = len(self._encoder) - 1
         for i, block in enumerate(self._encoder):
@@ -121,13 +121,13 @@ class UNetStream:
         return None
 
     def _n_waiting(self, stage: int) -> int:
-        return min(_n_frames(self._kept.get(queue, ())) for queue in (_inner(stage), _skip(stage)))
+        return min(count_frames(self._kept.get(queue, ())) for queue in (_inner(stage), _skip(stage)))
 
     def _decode(self, stage: int) -> None:
         """Let a stage give the next what it makes of a few frames; or after the last ones, of what it held back."""
         n_waiting = self._n_waiting(stage)
         n_together = max(1, self.n_frames * 2**stage // self._innermost)
-        part = _Part(dict(self._kept), stage < self._ended and not n_waiting)
+        part = Part(dict(self._kept), stage < self._ended and not n_waiting)
         self._decoder[stage](part, n_waiting if n_waiting <= 1.5 * n_together else n_together)
         self._kept = part.kept
         self._ended += part.is_last
@@ -160,121 +160,13 @@ def _skip(stage: int) -> str:
     return f"decoder.{stage} 1"
 
 
-class _Led(NamedTuple):
-    """Features, and how many frames in front of the new ones are earlier ones, or zeros before the first."""
-
-    features: Features
-    n_before: int
-
-
-class _Lead(NamedTuple):
-    """Frames that a layer needs in front of the new ones: before the track's first, as zeros, and later."""
-
-    at_first: int
-    later: int
-
-
-_NONE = _Lead(0, 0)
-_CONV = _Lead(1, 2)
+_NONE = Lead(0, 0)
+_CONV = Lead(1, 2)
 """What a 3x3 convolution needs that is not dilated."""
 
-
-@dataclass
-class _Part:
-    """What layers keep from part to part, by name, while one part goes through."""
-
-    kept: dict[str, tuple[Tensor, ...]]
-    is_last: bool
-
-    def led(self, name: str, features: Tensor, lead: _Lead) -> _Led:
-        """With the end of what went by that name before in front."""
-        if name in self.kept:
-            (before,) = self.kept[name]
-            led = _Led(torch.cat((before, features), -1), before.shape[-1]) if before.shape[-1] else _Led(features, 0)
-        else:
-            led = _Led(F.pad(features, (lead.at_first, 0)), lead.at_first)
-        self._keep(name, led.features, lead)
-        return led
-
-    def _keep(self, name: str, features: Tensor, lead: _Lead) -> None:
-        start = max(0, features.shape[-1] - lead.later)
-        self.kept[name] = (apart(features[..., start:]),)  # not a view, which would hold all
-
-    def put(self, name: str, features: Features) -> None:
-        """At the end of a queue."""
-        self.kept[name] = (*(piece for piece in self.kept.get(name, ()) if piece.shape[-1]), features)
-
-    def take(self, name: str, n_frames: int) -> list[Features]:
-        """From the start of a queue, in pieces; at least one of no frames."""
-        taken: list[Tensor] = []
-        rest: list[Tensor] = []
-        for piece in self.kept[name]:
-            here = min(piece.shape[-1], n_frames)
-            n_frames -= here
-            taken.append(piece[..., :here])
-            if here < piece.shape[-1]:
-                rest.append(apart(piece[..., here:]) if here else piece)
-        # Where nothing is left, a piece of no frames tells the shape.
-        self.kept[name] = tuple(rest) or (taken[-1][..., :0].clone(),)
-        return taken
-
-    def stack(self, queues: Sequence[str], lead: _Lead, n_frames: int | None = None) -> _Led:
-        """The next frames that are in all queues, or `n_frames` of them, as features of one stream.
-
-        Queues that have fewer bins get zeros.
-        """
-        n_in_all = min(_n_frames(self.kept[queue]) for queue in queues)
-        n_frames = n_in_all if n_frames is None else min(n_frames, n_in_all)
-        taken = [self.take(queue, n_frames) for queue in queues]
-        name = f"{queues[0]} stacked"
-        first, widths = taken[0][0], [pieces[0].shape[1] for pieces in taken]
-        before = self.kept[name][0] if name in self.kept else None
-        n_before = lead.at_first if before is None else before.shape[-1]
-        shape = (len(first), sum(widths), max(pieces[0].shape[2] for pieces in taken), n_before + n_frames)
-        stacked = torch.empty(shape, dtype=first.dtype, device=first.device, memory_format=torch.channels_last)
-        if n_before:
-            stacked[..., :n_before] = 0 if before is None else before
-        for pieces, place in zip(taken, stacked.split(widths, 1), strict=True):
-            start = n_before
-            for piece in pieces:
-                here = place[..., start : start + piece.shape[-1]]
-                here[:, :, : piece.shape[2]] = piece
-                here[:, :, piece.shape[2] :] = 0
-                start += piece.shape[-1]
-        self._keep(name, stacked, lead)
-        return _Led(stacked, n_before)
-
-    def add(self, name: str, features: Features) -> Features:
-        """To features, in place, the next of a queue, which is ahead of them."""
-        start = 0
-        for piece in self.take(name, features.shape[-1]):
-            features[..., start : start + piece.shape[-1]] += piece
-            start += piece.shape[-1]
-        return features
-
-    def behind(self, features: Features, n_frames: int) -> Features:
-        """With zeros behind the track's last frame."""
-        return F.pad(features, (0, n_frames)) if self.is_last else features
-
-    def pool(self, name: str, features: Features) -> Features:
-        """Means of two by two bins and frames."""
-        (odd,) = self.kept.get(name, (features[..., :0],))
-        if odd.shape[-1]:
-            features = torch.cat((odd, features), -1)
-        n_frames = features.shape[-1] // 2 * 2
-        self.kept[name] = (features[..., n_frames:].clone(),)
-        if not n_frames:
-            return features.new_empty(*features.shape[:-2], features.shape[-2] // 2, 0)
-        return F.avg_pool2d(features[..., :n_frames], 2)
-
-
-def _n_frames(pieces: Sequence[Tensor]) -> int:
-    return sum(piece.shape[-1] for piece in pieces)
-
-
-_Layer: TypeAlias = Callable[[_Part, Features], Features]
-_LedLayer: TypeAlias = Callable[[_Part, _Led], _Led]
-_Stage: TypeAlias = Callable[[_Part, int], None]
+_Layer: TypeAlias = Callable[[Part, Features], Features]
+_LedLayer: TypeAlias = Callable[[Part, Led], Led]
+_Stage: TypeAlias = Callable[[Part, int], None]
 
 
 def _convolve(features: Features, weight: Tensor, bias: Tensor | None, dilation: int) -> Features:
@@ -290,19 +182,19 @@ def _conv(name: str, weight: Tensor, bias: Tensor | None, dilation: int = 1) -> 
     """A convolution that keeps the number of bins and, in the end, of frames."""
     reach = weight.shape[-1] // 2 * dilation
 
-    def layer(part: _Part, features: Features) -> Features:
-        led = part.led(name, channels_last(features), _Lead(reach, 2 * reach))
+    def layer(part: Part, features: Features) -> Features:
+        led = part.led(name, channels_last(features), Lead(reach, 2 * reach))
         return _convolve(part.behind(led.features, reach), weight, bias, dilation)
 
     return layer
 
 
-def _d2(name: str, block: D2Block, outputs: Sequence[str]) -> Callable[[_Part, Features], None]:
+def _d2(name: str, block: D2Block, outputs: Sequence[str]) -> Callable[[Part, Features], None]:
     """From features that are led by what its first convolution needs, into a queue for each layer's output."""
     scaled = [block.scaled(i, cast("Tensor", block.convs[i].weight).dtype) for i in range(len(block.convs))]
     later = [_conv(f"{name}.{i}", *scaled[i], dilation=2**i) for i in range(1, len(scaled))]
 
-    def layer(part: _Part, led: Features) -> None:
+    def layer(part: Part, led: Features) -> None:
         yielded = _convolve(part.behind(led, 1), *scaled[0], 1)
         for i, output in enumerate(outputs):
             own = torch.relu(yielded[:, : block.growth])
@@ -314,16 +206,16 @@ def _d2(name: str, block: D2Block, outputs: Sequence[str]) -> Callable[[_Part, F
     return layer
 
 
-def _d3(name: str, block: D3Block, lead: _Lead) -> _LedLayer:
+def _d3(name: str, block: D3Block, lead: Lead) -> _LedLayer:
     """From features that are led by what a convolution needs, to some that are led by what the next layer needs."""
-    blocks: list[tuple[Callable[[_Part, Features], None], list[str], _Lead]] = []
+    blocks: list[tuple[Callable[[Part, Features], None], list[str], Lead]] = []
     for i, each in enumerate(block.blocks):
         d2 = cast("D2Block", each)
         queues = [f"{name}.{i} {k}" for k in range(1 + len(d2.convs))]
         is_last = i == len(block.blocks) - 1
         blocks.append((_d2(f"{name}.{i}", d2, queues[1:]), queues, lead if is_last else _CONV))
 
-    def layer(part: _Part, led: _Led) -> _Led:
+    def layer(part: Part, led: Led) -> Led:
         for d2, queues, lead in blocks:
             part.put(queues[0], led.features[..., led.n_before :])
             d2(part, led.features)
@@ -338,7 +230,7 @@ def _attention(name: str, attention: LocalAttention, norm: nn.BatchNorm2d) -> _L
     output = _conv(f"{name}.output", attention.output.weight, attention.output.bias)
     block, reach, width = attention.block, attention.reach, attention.output.in_channels
 
-    def layer(part: _Part, features: Features) -> Features:
+    def layer(part: Part, features: Features) -> Features:
         heads = project(part, features)
         inside = torch.ones(heads.shape[-1], dtype=torch.bool, device=heads.device)
         if f"{name}.heads" in part.kept:
@@ -365,14 +257,14 @@ def _attention(name: str, attention: LocalAttention, norm: nn.BatchNorm2d) -> _L
     return layer
 
 
-def _widened(part: _Part, widening: Widening, led: _Led) -> Features:
+def _widened(part: Part, widening: Widening, led: Led) -> Features:
     features = part.behind(led.features, widening.lookback)
     n_frames = features.shape[-1] - widening.lookback - (widening.lookback if part.is_last else 1)
     return torch.relu_(widening(features, max(0, n_frames), max(0, n_frames - part.is_last)))
 
 
-def _lead_of(widening: Widening) -> _Lead:
-    return _Lead(widening.lookback, widening.lookback + 1)
+def _lead_of(widening: Widening) -> Lead:
+    return Lead(widening.lookback, widening.lookback + 1)
 
 
 def _up(number: int, stage: UpStage) -> _Stage:
@@ -381,10 +273,10 @@ def _up(number: int, stage: UpStage) -> _Stage:
     block = _d3(f"decoder.{number} block", stage.block, _lead_of(widening))
     queues, following = (_inner(number), _skip(number)), (_inner(number + 1), _skip(number + 1))
 
-    def step(part: _Part, n_frames: int) -> None:
+    def step(part: Part, n_frames: int) -> None:
         part.put(following[0], _widened(part, widening, block(part, part.stack(queues, _CONV, n_frames))))
         widened = part.kept[following[0]]
-        n_missing = _n_frames(part.kept[following[1]]) - _n_frames(widened) if part.is_last else 0
+        n_missing = count_frames(part.kept[following[1]]) - count_frames(widened) if part.is_last else 0
         if n_missing:
             part.put(following[0], widened[0].new_zeros(*widened[0].shape[:-1], n_missing))
 
@@ -396,7 +288,7 @@ def _last(number: int, model: UNet) -> _Stage:
     widening = Widening(model.widen, model.widen_norm)
     output = _conv("output", model.output.weight, model.output.bias, dilation=2)
 
-    def step(part: _Part, n_frames: int) -> None:
+    def step(part: Part, n_frames: int) -> None:
         led = part.stack((_inner(number), _skip(number)), _lead_of(widening), n_frames)
         part.kept[_LOGITS] = (output(part, _widened(part, widening, led)),)
 

@@ -7,9 +7,12 @@ Reference: Stöter, Uhlich, Liutkus, Mitsufuji, "Open-Unmix", JOSS 2019; Sawata,
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from danna_sep.shapes import Magnitude, Sequence, StemMagnitudes
 
@@ -79,36 +82,42 @@ class XUMX(nn.Module):
 
     def encode(self, magnitude: Magnitude) -> Sequence:
         """What is heard of each frame."""
-        batch, n_frames = magnitude.shape[0], magnitude.shape[-1]
-        heard = magnitude[:, None, :, : self.config.n_bins]
-        scaled = (heard + self.input_mean[:, None, :, None]) * self.input_scale[:, None, :, None]
-        scaled = scaled.reshape(batch, -1, n_frames).to(self.encoder.weight.dtype)
-        encoded = torch.tanh(self.encoder_norm(self.encoder(scaled)))
-        return self._mean_of_sources(encoded)
+        config, dtype = self.config, self.encoder.weight.dtype
+        # (x + mean) * scale in the weights of what hears it, which then hears one input and not one for each source.
+        shape = (config.n_sources, -1, config.n_channels, config.n_bins)
+        weight = self.encoder.weight.view(shape) * self.input_scale[:, None, None]
+        shift = (weight * self.input_mean[:, None, None]).sum((2, 3)).flatten()
+        heard = magnitude[:, :, : config.n_bins].flatten(1, 2)
+        encoded = F.conv1d(heard.to(dtype), weight.flatten(2).flatten(0, 1)[..., None].to(dtype), shift.to(dtype))
+        return self._mean_of_sources(torch.tanh(self.encoder_norm(encoded)))
 
     def remember(self, shared: Sequence) -> Sequence:
         """That, and what the LSTMs make of it and of all other frames."""
-        recurrent = self._recurrent(shared.transpose(1, 2)).transpose(1, 2)
-        return torch.cat((shared, recurrent), 1)
+        frames = shared.transpose(1, 2)
+        return self.join(shared, [lstm(frames)[0] for lstm in self.lstms])
+
+    def join(self, shared: Sequence, recurrent: list[Tensor]) -> Sequence:
+        """What `encode` gives, and the mean of what each LSTM makes of it, for as many frames as the latter has.
+
+        Args:
+            shared: From `encode`.
+            recurrent: From each LSTM, of all frames or the first ones; axes batch, frame, feature.
+        """
+        mean = sum(recurrent[1:], start=recurrent[0]) / self.config.n_sources
+        return torch.cat((shared[..., : mean.shape[1]], mean.transpose(1, 2)), 1)
 
     def decode(self, hidden: Sequence, dtype: torch.dtype) -> StemMagnitudes:
         """Masks of each frame, of a type, from what `remember` gives."""
-        config = self.config
+        config, norm = self.config, self.output_norm
         decoded = torch.relu(self.decoder_norm(self.decoder(hidden.repeat(1, config.n_sources, 1))))
-        mask: Tensor = self.output_norm(self.output(decoded).to(dtype)).reshape(
-            len(hidden), config.n_sources, config.n_channels, config.n_output_bins, -1
-        )
-        scale, mean = self.output_scale[:, None, :, None], self.output_mean[:, None, :, None]
-        if torch.is_grad_enabled():
-            return torch.relu(mask * scale + mean)
-        return mask.mul_(scale).add_(mean).relu_()
+        # The mask's scale and mean in the norm's, over (source, channel, bin).
+        shape = (config.n_sources, config.n_channels, config.n_output_bins)
+        scale, mean = self.output_scale[:, None], self.output_mean[:, None]
+        weight, bias = norm.weight.view(shape) * scale, norm.bias.view(shape) * scale + mean
+        affine = {"weight": weight.flatten(), "bias": bias.flatten()}
+        mask = cast("Tensor", functional_call(norm, affine, (self.output(decoded).to(dtype),)))
+        return torch.relu_(mask).reshape(len(hidden), *shape, -1)
 
     def _mean_of_sources(self, features: Sequence) -> Sequence:
         n_sources = self.config.n_sources
         return features.reshape(len(features), n_sources, -1, features.shape[-1]).mean(1)
-
-    def _recurrent(self, shared: Sequence) -> Sequence:
-        total = torch.zeros_like(shared)
-        for lstm in self.lstms:
-            total = total + lstm(shared)[0]
-        return total / self.config.n_sources
