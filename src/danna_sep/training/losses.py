@@ -31,6 +31,7 @@ from torch import Tensor
 from danna_sep.shapes import Mixture, StemMagnitudes, Stems, StemSpecs
 from danna_sep.signal.stft import istft, stft
 from danna_sep.signal.wiener import wiener
+from danna_sep.training.squared_error import squared_error
 from danna_sep.types import SOURCES
 
 COMBINATIONS: Final = tuple(
@@ -105,6 +106,7 @@ def spectrogram_loss(
     n_wiener_iterations: int = 0,
     annotated: Annotated | None = None,
     mixture: Mixture | None = None,
+    references: StemSpecs | None = None,
     weighting: Weighting | None = None,
     epsilon: float = 0.1,
     time_weight: float = TIME_WEIGHT,
@@ -124,6 +126,7 @@ def spectrogram_loss(
         n_wiener_iterations: Rounds of the Wiener filter between mask and losses.
         annotated: What is known, see the module; None: all.
         mixture: What the mask is applied to; None: the sum of the stems.
+        references: The stems' spectra, where there are any already.
         weighting: "inverse_magnitude", ours, not the paper's: the error divided by |X| + `epsilon` (before the
             mean). An error in proportion to the level of the mixture: quiet bins count, and the mask of a model that
             as yet knows little is not drawn to zero as strongly.
@@ -141,24 +144,34 @@ def spectrogram_loss(
         raise ValueError(f"no loss of kind {kind!r} with weighting {weighting!r}")
     with torch.autocast(mask.device.type, enabled=False):
         mask = mask.to(stems.dtype)
-        references = stft(stems, n_fft, hop_length)
+        references = stft(stems, n_fft, hop_length) if references is None else references
         if mask.shape != references.shape:
             raise ValueError(f"mask {tuple(mask.shape)} for spectra {tuple(references.shape)}")
         mix_spec = references.sum(1) if mixture is None else stft(mixture, n_fft, hop_length)
         known = _known_combinations(annotated, stems)
-        size = mix_spec.abs()
-        needs_estimates = kind == "complex" or time_weight != 0
-        estimates = _estimates(mask, mix_spec, n_wiener_iterations) if needs_estimates else None
-        if kind == "complex":
-            assert estimates is not None
-            error = torch.view_as_real(estimates - references)
-        else:
-            error = mask * size.unsqueeze(1) - references.abs()
-        if weighting is not None:
-            weight = 1 / (size + epsilon) if kind == "l1" else (size + epsilon).rsqrt()
-            error = error * (weight.unsqueeze(1).unsqueeze(-1) if kind == "complex" else weight.unsqueeze(1))
         n_values = references[0, 0].numel()
-        frequency = _mean_absolute(error, known) if kind == "l1" else _mean_square(error, known, n_values)
+        estimates = None
+        if time_weight != 0 or (n_wiener_iterations and kind == "complex"):
+            estimates = _estimates(mask, mix_spec, n_wiener_iterations)
+        if kind == "l1":
+            size = mix_spec.abs().unsqueeze(1)
+            error = mask * size - references.abs()
+            frequency = _mean_absolute(error if weighting is None else error / (size + epsilon), known)
+        elif kind == "complex" and n_wiener_iterations:
+            assert estimates is not None
+            error = estimates - references
+            if weighting is not None:
+                error = error * (mix_spec.abs().unsqueeze(1) + epsilon).rsqrt()
+            frequency = _mean_square(torch.view_as_real(error), known, n_values)
+        else:
+            frequency = squared_error(
+                mask,
+                mix_spec,
+                references,
+                _quadratic(known, mask),
+                is_complex=kind == "complex",
+                epsilon=None if weighting is None else epsilon,
+            ) / (len(stems) * n_values)
         if time_weight == 0 or estimates is None:
             return LossParts(frequency, frequency, frequency.new_zeros(()))
         n_samples = (references.shape[-1] - 1) * hop_length
@@ -266,10 +279,14 @@ def _item_mean(losses: Float[Tensor, "batch known"], known: Bool[Tensor, "batch 
 
 def _mean_square(error: Tensor, known: Bool[Tensor, "batch combination"], n_values: int) -> Float[Tensor, ""]:
     """Mean over the known combinations of the squares of the sums of errors, (batch, source, ...)."""
-    member = membership(error)
-    quadratic = torch.einsum("ns,bn,nt->bst", member, _shares(known, error), member)
     gram = _gram(error.flatten(2))
-    return ((gram * quadratic.to(gram)).sum((-2, -1)).mean() / n_values).to(error)
+    return ((gram * _quadratic(known, error).to(gram)).sum((-2, -1)).mean() / n_values).to(error)
+
+
+def _quadratic(known: Bool[Tensor, "batch combination"], like: Tensor) -> Float[Tensor, "batch source source"]:
+    """M of each item, of the combinations that it knows."""
+    member = membership(like)
+    return torch.einsum("ns,bn,nt->bst", member, _shares(known, like), member)
 
 
 def _mean_absolute(error: Tensor, known: Bool[Tensor, "batch combination"]) -> Float[Tensor, ""]:

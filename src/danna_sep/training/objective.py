@@ -28,14 +28,15 @@ def objective(
         annotated: Which sources, or combinations of them, are known of each item.
         loss: What to minimise.
     """
-    mixture = stems.sum(1)
     if loss.kind == "waveform":
-        error = waveform_l1(network(mixture).to(stems.dtype), stems, annotated)
+        error = waveform_l1(network(stems.sum(1)).to(stems.dtype), stems, annotated)
         return LossParts(error, error.new_zeros(()), error)
-    masks = network(stft(mixture).abs())
+    references = stft(stems)
+    masks = network(references.sum(1).abs())
     return spectrogram_loss(
         masks,
         stems,
+        references=references,
         kind=cast("Kind", loss.kind),
         n_wiener_iterations=loss.n_wiener_iterations,
         annotated=annotated,
