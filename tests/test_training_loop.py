@@ -18,13 +18,14 @@ import soundfile
 import torch
 from safetensors.torch import load_file
 
-from danna_sep import weights
+from danna_sep import load, weights
 from danna_sep.errors import Cancelled, ConfigError, CorruptWeights, MissingWeights, SongsError, TrainingFailed
 from danna_sep.songs import Song, find_songs
 from danna_sep.training import events, loop
 from danna_sep.training.recipe import Recipe, with_settings
 from danna_sep.training.recipes import RECIPES, find_recipe
 from danna_sep.training.schedule import Plateau, learning_rate
+from danna_sep.training.validate import song_sdr_db
 from danna_sep.types import SOURCES
 
 TINY = {
@@ -169,6 +170,25 @@ main()
     )
     assert done.returncode == 0, done.stderr
     assert [line for line in done.stdout.splitlines() if line[:4] in ("True", "Fals")] == ["True False"] * 2, done
+
+
+@pytest.mark.parametrize("n_iterations", [0, 1])
+def test_weights_ask_for_the_filter_that_they_were_validated_with(
+    data: Path, tmp_path: Path, n_iterations: int
+) -> None:
+    """Else whoever separates with them gets another SDR than the training said."""
+    recipe = tiny("xumx-baseline", "epochs=1", f"n_wiener_iterations={n_iterations}")
+    (validated,) = [event for event in run(recipe, data, tmp_path) if isinstance(event, events.Validated)]
+    preset = {
+        "format": "danna-sep-preset/1",
+        "separators": {"xumx": {"file": "last.safetensors"}},
+        "blend": {"xumx": dict.fromkeys(SOURCES, 1)},
+    }
+    (tmp_path / "preset.json").write_text(json.dumps(preset))
+    separator = load(str(tmp_path / "preset.json"))
+    (song,) = songs_of(data)[1]
+    sdr_db = song_sdr_db(separator, song, recipe.data.valid_s)
+    torch.testing.assert_close(sdr_db, torch.tensor(validated.scores.per_source_db, dtype=torch.float64))
 
 
 @pytest.mark.parametrize("name", ["xumx-baseline", "unet", "demucs"])

@@ -24,9 +24,11 @@ class Board:
     Args:
         folder: The run's.
         step: Steps done: what was written after it, by a run that was killed, is forgotten.
+        n_wiener_iterations: See `Recipe`.
     """
 
-    def __init__(self, folder: Path, step: int) -> None:
+    def __init__(self, folder: Path, step: int, n_wiener_iterations: int = 1) -> None:
+        self._n_wiener_iterations = n_wiener_iterations
         self._writer: Any = SummaryWriter(str(folder / "tensorboard"), purge_step=step)
         self._step = step
 
@@ -57,6 +59,6 @@ class Board:
         n_frames = min(song.n_frames, _EXCERPT_S * SAMPLE_RATE)
         mixture = torch.from_numpy(song.read((song.n_frames - n_frames) // 2, n_frames).mixture)
         device = next(model.parameters()).device
-        stems = separator_of(model)(mixture.to(device)).cpu()
+        stems = separator_of(model, self._n_wiener_iterations)(mixture.to(device)).cpu()
         for source, stem in zip(SOURCES, stems, strict=True):
             self._writer.add_audio(source, stem.mean(0).clamp(-1, 1), self._step, SAMPLE_RATE)

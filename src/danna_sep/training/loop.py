@@ -26,6 +26,7 @@ from danna_sep import __version__, weights
 from danna_sep.api import resolve_device
 from danna_sep.errors import Cancelled, ConfigError, SongsError, TrainingFailed
 from danna_sep.models import XUMX, Demucs, Model, build
+from danna_sep.presets import WIENER_ITERATIONS
 from danna_sep.songs import Song
 from danna_sep.training import run_folder
 from danna_sep.training.augment import augment, margin
@@ -173,7 +174,7 @@ def _events(
             accelerator.scaler.load_state_dict(dict(progress.scaler))
     network = accelerator.prepare_model(model)
     optimiser = accelerator.prepare_optimizer(optimiser)
-    board = Board(folder, progress.step) if accelerator.is_main_process else None
+    board = Board(folder, progress.step, recipe.n_wiener_iterations) if accelerator.is_main_process else None
 
     def save() -> None:
         progress.scaler = None if accelerator.scaler is None else accelerator.scaler.state_dict()
@@ -377,7 +378,7 @@ def _validate(
 ) -> Validated:
     """Scores of the songs, shared out over the processes."""
     model.eval()
-    separator = separator_of(model)
+    separator = separator_of(model, recipe.n_wiener_iterations)
     sdr_db: Tensor = torch.zeros(len(songs), len(SOURCES), dtype=torch.float64)
     for index in range(accelerator.process_index, len(songs), accelerator.num_processes):
         sdr_db[index] = song_sdr_db(separator, songs[index], recipe.data.valid_s)
@@ -399,6 +400,7 @@ def _write_weights(path: Path, recipe: Recipe, model: nn.Module, validated: Vali
         metadata={
             "made_by": f"danna-sep {__version__}, recipe: {recipe.summary}",
             "epoch": str(validated.epoch),
+            WIENER_ITERATIONS: str(recipe.n_wiener_iterations),
             "validation_sdr_db": f"{validated.scores.mean_db:.3f}",
             "songs": run_folder.fingerprint(songs),
             "licence": "as the songs that it was trained on",

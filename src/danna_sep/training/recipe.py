@@ -108,6 +108,8 @@ class Recipe:
         loss, data, augment, optimiser, schedule: See there.
         epochs: At most.
         precision: "f32", "bf16" or "f16" arithmetic in the network where the device has it; losses are always f32.
+        n_wiener_iterations: Rounds of the Wiener filter behind the masks of a mask model where it separates: in
+            validation, and wherever its weights are used, for they say so.
         early_stop: End after so many epochs without a better validation SDR; 0: never.
         source: Where the constants come from.
     """
@@ -123,6 +125,7 @@ class Recipe:
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     epochs: int = 100
     precision: str = "f32"
+    n_wiener_iterations: int = 1
     early_stop: int = 0
     source: str = ""
 

@@ -92,6 +92,7 @@ RECIPES: Final[Mapping[str, Recipe]] = {
         optimiser=OptimiserConfig(lr=1e-3, batch_size=4, clip_norm=5.0, ema=0.998),
         schedule=_SMALL_SCHEDULE,
         epochs=30,
+        n_wiener_iterations=0,
     ),
     "small-unet": Recipe(
         "a small U-Net, for a laptop",
@@ -108,6 +109,7 @@ RECIPES: Final[Mapping[str, Recipe]] = {
         optimiser=OptimiserConfig(lr=1.5e-3, batch_size=2, clip_norm=5.0, ema=0.998),
         schedule=_SMALL_SCHEDULE,
         epochs=30,
+        n_wiener_iterations=0,
         precision="bf16",
     ),
     "small-demucs": Recipe(

@@ -30,9 +30,9 @@ class Scores:
     mean_db: float
 
 
-def separator_of(model: nn.Module) -> Separator:
+def separator_of(model: nn.Module, n_wiener_iterations: int = 1) -> Separator:
     """What users separate with, around a network."""
-    return WaveformSeparator(model) if isinstance(model, Demucs) else MaskSeparator(model)
+    return WaveformSeparator(model) if isinstance(model, Demucs) else MaskSeparator(model, n_wiener_iterations)
 
 
 def song_sdr_db(separator: Separator, song: Song, valid_s: float = 0.0) -> Tensor:
