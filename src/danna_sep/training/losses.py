@@ -4,8 +4,8 @@ What a separator confuses shows in sums: an error of the drums that the bass mak
 So a loss is averaged over the 14 `COMBINATIONS`: every subset of the four stems but none and all.
 
 With e_j the error of stem j, and B the 14 x 4 matrix of ones and zeros that tells who is in which combination, the
-mean over combinations of |sum_{j in S} e_j|^2 is e^T M e with M = B^T B / 14. So squared errors need the 4 x 4 Gram
-matrix of the stems' errors and no sum at all; and the weighted SDR, which is made of inner products of the mixture, the
+mean over combinations of |sum_{j in S} e_j|^2 is e^T M e with M = B^T B / 14. So squared errors need no sum at all, but
+this form of the stems' errors (`squared_error`, or where estimates are the Wiener filter's their Gram matrix); and the weighted SDR, which is made of inner products of the mixture, the
 stems, their estimates, and sums of these, needs the Gram matrix of those nine signals.
 
 **What is annotated.** Songs may lack the truth of some stems. `annotated` says what is known of each item, as a mask of
