@@ -5,8 +5,9 @@ So a loss is averaged over the 14 `COMBINATIONS`: every subset of the four stems
 
 With e_j the error of stem j, and B the 14 x 4 matrix of ones and zeros that tells who is in which combination, the
 mean over combinations of |sum_{j in S} e_j|^2 is e^T M e with M = B^T B / 14. So squared errors need no sum at all, but
-this form of the stems' errors (`squared_error`, or where estimates are the Wiener filter's their Gram matrix); and the weighted SDR, which is made of inner products of the mixture, the
-stems, their estimates, and sums of these, needs the Gram matrix of those nine signals.
+this form of the stems' errors (`squared_error`, or where estimates are the Wiener filter's their Gram matrix); and the
+weighted SDR, which is made of inner products of the mixture, the stems, their estimates, and sums of these, needs the
+Gram matrix of those nine signals.
 
 **What is annotated.** Songs may lack the truth of some stems. `annotated` says what is known of each item, as a mask of
 the sources (batch, source) or of the combinations (batch, combination). Each item averages over the combinations it
