@@ -15,6 +15,7 @@ from danna_sep.errors import ConfigError
 from danna_sep.models import XUMX, Demucs, DemucsConfig, UNet, UNetConfig, XUMXConfig, build, demucs
 from danna_sep.models.attention import BiaxialLSTM, LocalAttention
 from danna_sep.models.d3 import D2Block, D3Block
+from danna_sep.models.dilated import dilated
 from danna_sep.models.widen import widen_and_norm
 
 SMALL_XUMX = XUMXConfig(hidden=8, n_lstm_layers=1)
@@ -105,6 +106,24 @@ def test_widening_in_quarters_is_the_transposed_convolution(kernel: int, size: t
     features = torch.randn(2, 3, *size, generator=rng)
     widened = widen_and_norm(widen, norm.eval(), features)
     assert torch.allclose(widened, norm(widen(features)), atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 4), (5, 2), (6, 7)])
+def test_dilation_by_quarters_is_the_dilated_convolution(size: tuple[int, int]) -> None:
+    """In training, in either layout, with its gradients: no bin or frame may be left out where sizes are odd."""
+    torch.manual_seed(0)
+    conv = nn.Conv2d(3, 4, 3, padding=2, dilation=2, dtype=torch.float64)
+    for layout in (torch.contiguous_format, torch.channels_last):
+        results = []
+        for compute in (conv, lambda features: dilated(conv, features)):
+            features = torch.randn(2, 3, *size, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+            features = features.contiguous(memory_format=layout).requires_grad_()
+            conv.zero_grad()
+            out = compute(features)
+            (out.pow(3).sum() + out.sum()).backward()
+            results.append((out.detach(), features.grad, conv.weight.grad.clone(), conv.bias.grad.clone()))
+        for one, other in zip(*results, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
 
 
 def test_masks_of_unseen_bins_are_an_equal_share() -> None:

@@ -14,6 +14,8 @@ import danna_sep
 from danna_sep.errors import ConfigError
 from danna_sep.models import XUMX, Demucs, DemucsConfig, UNet, UNetConfig, XUMXConfig, precision
 from danna_sep.models.precision import has_fast_bf16, lower, resolve_precision
+from danna_sep.training import processes
+from danna_sep.training.processes import arithmetic_on
 
 EXCERPT = Path(__file__).parent.parent / "examples" / "caesium-excerpt" / "mixture.flac"
 
@@ -88,6 +90,15 @@ def test_default_is_the_automatic_choice(monkeypatch: pytest.MonkeyPatch) -> Non
         model = separator.separators["xumx"].model  # type: ignore[attr-defined]
         assert model.encoder.weight.dtype == dtype
         assert model.encoder_norm.weight.dtype == torch.float32
+
+
+def test_training_falls_back_where_bfloat16_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The recipes of small models ask for bfloat16: without instructions for it they would take ten times as long."""
+    for fast, stands_in in ((True, "bf16"), (False, "f32")):
+        monkeypatch.setattr(processes, "has_fast_bf16", lambda fast=fast: fast)
+        assert [arithmetic_on("cpu", each) for each in ("f32", "bf16", "f16")] == ["f32", stands_in, stands_in]
+        assert [arithmetic_on("cuda", each) for each in ("f32", "bf16", "f16")] == ["f32", "bf16", "f16"]
+        assert [arithmetic_on("mps", each) for each in ("f32", "bf16", "f16")] == ["f32", "bf16", "bf16"]
 
 
 def test_what_is_refused() -> None:

@@ -228,7 +228,7 @@ def _show(events: Iterable[Event], folder: Path, n_songs: int, n_valid: int) -> 
                 )
                 say(
                     f"{folder}: {place}; {event.n_parameters / 1e6:.2f} M parameters, {n_songs} songs, {n_valid} to "
-                    f"validate on, {event.n_processes} x {event.device}"
+                    f"validate on, {event.n_processes} x {event.device}, {event.precision}"
                 )
             elif isinstance(event, Stepped):
                 if bar:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from danna_sep.models.attention import BiaxialLSTM, LocalAttention
 from danna_sep.models.d3 import D3Block
+from danna_sep.models.dilated import dilated
 from danna_sep.models.widen import widen_and_norm
 from danna_sep.shapes import Features, Magnitude, StemMagnitudes
 
@@ -119,7 +120,7 @@ class UNet(nn.Module):
         for stage in self.decoder:
             features = stage(features, skips.pop())
         features = torch.relu_(widen_and_norm(self.widen, self.widen_norm, features))
-        masks = torch.sigmoid(self.output(features)[..., :n_frames].to(magnitude.dtype))
+        masks = torch.sigmoid(dilated(self.output, features)[..., :n_frames].to(magnitude.dtype))
 
         beyond = (0, n_frames - masks.shape[-1], 0, n_bins - masks.shape[-2])
         masks = F.pad(masks, beyond, value=UNSEEN_MASK)

@@ -11,13 +11,19 @@ from danna_sep.training.validate import Scores
 
 @dataclass(frozen=True)
 class Started:
-    """Before the first batch: where it begins."""
+    """Before the first batch: where it begins.
+
+    Attributes:
+        epoch, batch: From 0; that are done.
+        precision: "f32", "bf16" or "f16", which may not be the recipe's: see `processes.arithmetic_on`.
+    """
 
     epoch: int
     batch: int
     n_parameters: int
     device: str
     n_processes: int
+    precision: str
 
 
 @dataclass(frozen=True)

@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import atexit
 import copy
-import gc
 import math
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
-from importlib import import_module
 from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from danna_sep import __version__, weights
-from danna_sep.api import resolve_device
 from danna_sep.errors import Cancelled, ConfigError, SongsError, TrainingFailed
 from danna_sep.models import XUMX, Demucs, Model, build
 from danna_sep.presets import WIENER_ITERATIONS
@@ -36,6 +31,7 @@ from danna_sep.training.events import Event, Started, Stepped, Stopped, Validate
 from danna_sep.training.excerpts import Excerpt, ExcerptDataset, ResumableSampler
 from danna_sep.training.losses import combinations_of
 from danna_sep.training.objective import objective
+from danna_sep.training.processes import accelerator_for, any_process, arithmetic_on
 from danna_sep.training.recipe import Recipe
 from danna_sep.training.schedule import Plateau, learning_rate
 from danna_sep.training.statistics import fit_statistics
@@ -112,7 +108,7 @@ def train(
         Cancelled: When `cancelled` said so.
     """
     options = options or Options()
-    accelerator = _accelerator(recipe, options)
+    accelerator = accelerator_for(options.device, recipe.precision)
     for event in _events(recipe, songs, valid_songs, folder, init, options, cancelled, accelerator):
         if accelerator.is_main_process:
             run_folder.append_log(folder, as_json(event))
@@ -181,8 +177,9 @@ def _events(
         if accelerator.is_main_process:
             save_state(state, trained, asdict(progress))
 
+    precision = arithmetic_on(accelerator.device.type, recipe.precision)
     n_parameters = sum(parameter.numel() for parameter in model.parameters())
-    yield Started(progress.epoch, progress.batch, n_parameters, str(accelerator.device), n_processes)
+    yield Started(progress.epoch, progress.batch, n_parameters, str(accelerator.device), n_processes, precision)
     began = saved = time.monotonic()
     waiting_s = trained_s = 0.0
 
@@ -211,7 +208,7 @@ def _events(
         pending = 0.0
         while progress.batch < n_batches:
             first = progress.batch - progress.batch % accumulate
-            if progress.batch == first and _any_process(cancelled(), accelerator):
+            if progress.batch == first and any_process(cancelled(), accelerator):
                 save()
                 raise Cancelled(f"{folder}: stopped; the same command goes on from here")
             asked = time.monotonic()
@@ -266,7 +263,7 @@ def _events(
             if board is not None:
                 board.step(stepped)
             yield stepped
-            if options.stop_after_s is not None and _any_process(spent_s > options.stop_after_s, accelerator):
+            if options.stop_after_s is not None and any_process(spent_s > options.stop_after_s, accelerator):
                 save()
                 yield Stopped("time is up", False, progress.plateau.best_sdr_db, progress.plateau.best_epoch)
                 return
@@ -293,32 +290,6 @@ def _events(
     yield Stopped(reason, True, progress.plateau.best_sdr_db, progress.plateau.best_epoch)
 
 
-def _accelerator(recipe: Recipe, options: Options) -> Accelerator:
-    device = resolve_device(options.device)
-    if ":" in device:
-        raise ConfigError(f"device {device!r}: training takes all GPUs that it sees; choose by CUDA_VISIBLE_DEVICES")
-    # Accelerate keeps its settings for the life of a process, but there can be several trainings in one.
-    AcceleratorState._reset_state()
-    precision = {"f32": "no", "bf16": "bf16", "f16": "fp16"}[recipe.precision]
-    if precision == "fp16" and device != "cuda":
-        precision = "bf16"  # where float16 arithmetic is emulated, or missing
-    if distributed.is_available() and not distributed.is_initialized():
-        # Its defaults hold the group that there is when it is first imported, as by the wrapping of a network.
-        import_module("torch.distributed.nn.functional")
-        atexit.register(_leave_group)
-    return Accelerator(cpu=device == "cpu", mixed_precision=precision)
-
-
-def _leave_group() -> None:
-    """End the threads that exchange tensors: one that drops a tensor while Python goes down aborts the process.
-
-    They live as long as anything, such as a wrapped network, holds the group; hence the collection.
-    """
-    if distributed.is_initialized():
-        distributed.destroy_process_group()
-        gc.collect()
-
-
 def _model(recipe: Recipe, init: Path | None) -> Model:
     if init is None:
         return build(recipe.model, recipe.config)
@@ -339,11 +310,6 @@ def _not_finite(folder: Path, what: str, progress: _Progress, excerpts: list[int
 
 def _is_stale(recipe: Recipe, progress: _Progress) -> bool:
     return bool(recipe.early_stop) and progress.epoch - 1 - progress.plateau.best_epoch >= recipe.early_stop
-
-
-def _any_process(said: bool, accelerator: Accelerator) -> bool:
-    asked = torch.tensor([float(said)], device=accelerator.device)
-    return float(accelerator.reduce(asked, "sum")) > 0
 
 
 def _ignore_interrupts(_: int) -> None:
