@@ -1,9 +1,10 @@
 """Make the small weights that ship from nothing: songs of the synthetic band, three trainings, the blend.
 
-    python bundle/make.py --recordings DIR --songs DIR --valid DIR --out work/bundle [--steps 20000] [--processes 2]
+    python bundle/make.py --recordings DIR --songs DIR --valid DIR --out work/bundle [--voices DIR] [--steps 20000]
 
-Recordings as `danna-sep synthesise` reads them; songs and those to validate on are folders of real songs with stems.
-Every step is a `danna-sep` command, printed before it runs. Stopped or killed, the same command goes on where it was.
+Recordings as `danna-sep synthesise` reads them; songs and those to validate on are folders of real songs with stems,
+voices are for `judge.py`, whose songs the blend is fitted on. Every step is printed before it runs; all but that one
+are `danna-sep` commands. Stopped or killed, the same command goes on where it was.
 At the end the folder holds `blend.json`, a preset file, and weights beside it: `danna-sep SONG --preset blend.json`.
 `--set` goes to all trainings, such as `--set precision=f32`.
 """
@@ -31,9 +32,19 @@ HELD_OUT_SEED = 999
 
 def run(*arguments: object) -> None:
     """A `danna-sep` command, in a process of its own."""
-    command = ["danna-sep", *map(str, arguments)]
-    print(f"$ {shlex.join(command)}", flush=True)
-    done = subprocess.run([sys.executable, "-m", "danna_sep", *command[1:]], check=False)
+    _run(["danna-sep"], ["-m", "danna_sep"], arguments)
+
+
+def run_program(name: str, *arguments: object) -> None:
+    """A program beside this one, likewise."""
+    path = str(Path(__file__).with_name(name))
+    _run(["python", path], [path], arguments)
+
+
+def _run(shown: list[str], program: list[str], arguments: tuple[object, ...]) -> None:
+    told = [str(argument) for argument in arguments]
+    print(f"$ {shlex.join([*shown, *told])}", flush=True)
+    done = subprocess.run([sys.executable, *program, *told], check=False)
     if done.returncode:
         raise SystemExit(done.returncode)
 
@@ -49,6 +60,7 @@ def main() -> None:
     parser.add_argument("--recordings", type=Path, required=True)
     parser.add_argument("--songs", type=Path, required=True)
     parser.add_argument("--valid", type=Path, required=True)
+    parser.add_argument("--voices", type=Path, action="append", default=[], help="recordings of a voice not trained on")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--band", type=int, default=400, help="songs of the synthetic band")
     parser.add_argument("--held-out", type=int, default=10, help="songs of it that the blend is fitted on")
@@ -74,6 +86,8 @@ def main() -> None:
         where = ["--valid", arguments.valid, "--out", out / model, "--device", arguments.device, "--seed", SEED]
         run("train", f"small-{model}", *data, *where, *(part for each in settings for part in ("--set", each)))
 
+    judge = [part for voices in arguments.voices for part in ("--voices", voices)]
+    run_program("judge.py", "--band", held, "--song", arguments.valid, "--out", out / "judge", *judge)
     presets = []
     for model in models:
         path = out / f"{model}.json"
@@ -86,7 +100,17 @@ def main() -> None:
         }
         path.write_text(json.dumps(preset))
         presets.append(path)
-    run("fit-blend", *presets, "--data", held, "--constraint", "convex", "--out", out / "blend.json", "--overwrite")
+    run(
+        "fit-blend",
+        *presets,
+        "--data",
+        out / "judge",
+        "--constraint",
+        "convex",
+        "--out",
+        out / "blend.json",
+        "--overwrite",
+    )
 
 
 if __name__ == "__main__":

@@ -33,11 +33,24 @@ def test_from_recordings_to_a_preset_that_separates(tmp_path: Path) -> None:
     options = {"band": 2, "held-out": 2, "longest": 5, "steps": 2, "epochs": 1, "processes": 1, "device": "cpu"}
     command = [sys.executable, str(PROGRAM), "--set", "data.excerpt_s=1.0", "--set", "augment.p_pitch=0.0"]
     command += [part for name, value in options.items() for part in (f"--{name}", str(value))]
-    for option in ("recordings", "songs", "valid"):
+    soundfile.write(tmp_path / "voice.wav", 0.1 * np.random.default_rng(1).standard_normal(22050), 22050)
+    (tmp_path / "voices").mkdir()
+    (tmp_path / "voice.wav").rename(tmp_path / "voices" / "ah.wav")
+    for option in ("recordings", "songs", "valid", "voices"):
         command += [f"--{option}", str(tmp_path / option)]
     command += ["--out", str(tmp_path / "out")]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+    judged = [path.name for path in sorted((tmp_path / "out" / "judge").iterdir())]
+    excerpts = [f"three-{place}-{how}" for place in (38, 51, 81) for how in ("as-it-is", "levelled")]
+    assert judged == ["synthetic-999-000000", "synthetic-999-000001", *excerpts]
+    band, real = (tmp_path / "out" / "judge" / judged[index] for index in (0, 3))
+    sung = soundfile.read(band / "vocals.flac")[0]
+    original = soundfile.read(tmp_path / "out" / "held-out" / judged[0] / "vocals.flac")[0]
+    assert not np.allclose(sung / np.abs(sung).max(), original[: len(sung)] / max(1e-9, np.abs(original).max()))
+    levels_db = [10 * np.log10(np.square(soundfile.read(real / f"{stem}.flac")[0]).mean()) for stem in STEMS]
+    assert np.subtract(levels_db, levels_db[0]) == pytest.approx([0, -2, -1, 0], abs=0.1)
 
     preset = json.loads((tmp_path / "out" / "blend.json").read_text())
     rows = preset["blend"].values()
