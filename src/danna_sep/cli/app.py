@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from danna_sep import __version__
+from danna_sep import __version__, threads
 from danna_sep.cli import research_commands
 from danna_sep.cli.failures import INTERRUPTED, OK, ending_the_program
 from danna_sep.cli.flags import Json, Verbose
@@ -68,6 +68,7 @@ app = typer.Typer(
 
 def main() -> None:
     """The program."""
+    threads.wait_asleep()
     if hasattr(sys.stdout, "reconfigure"):
         # Names of files can hold bytes that are no text; they come out as they are.
         sys.stdout.reconfigure(errors="backslashreplace" if sys.platform == "win32" else "surrogateescape")
