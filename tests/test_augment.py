@@ -13,16 +13,9 @@ import torch
 from torch import Tensor
 
 from danna_sep.errors import ConfigError
-from danna_sep.training.augment import (
-    NOTHING,
-    AugmentConfig,
-    augment,
-    biquad_response,
-    compress,
-    margin,
-    pitch_shift,
-    time_stretch,
-)
+from danna_sep.training.augment import NOTHING, AugmentConfig, augment, margin
+from danna_sep.training.effects import biquad_response, compress
+from danna_sep.training.pitch import pitch_shift, time_stretch
 
 RATE = 44100
 ALWAYS: dict[str, dict[str, Any]] = {

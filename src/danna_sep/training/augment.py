@@ -13,28 +13,24 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from fractions import Fraction
 from typing import Any, Final
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Complex, Float, Int
 from torch import Tensor
 
 from danna_sep.errors import ConfigError
 from danna_sep.signal.resample import resample
-from danna_sep.signal.stft import istft, stft
+from danna_sep.training.effects import biquad_response, compress, lowpass_response, reverb_tail
+from danna_sep.training.pitch import pitch_shift
 from danna_sep.types import SAMPLE_RATE
 
 _N_NUMBERS: Final = 32
 """Random numbers per stem: more than are used, so that new options change nothing for old ones."""
 
-_N_FFT: Final = 2048
-_HOP_LENGTH: Final = 512
 _FILTER_TAIL: Final = 8192
 _LONGEST_REVERB_S: Final = 1.2
 _LONGEST_DELAY_S: Final = 0.03
-_LEVEL_HOP: Final = 64
 
 
 @dataclass(frozen=True)
@@ -144,96 +140,6 @@ def augment(
         return (out * gains[:, None, None]).reshape(batch, n_sources, n_channels, n_samples)
 
 
-def pitch_shift(signal: Float[Tensor, "*axes channel time"], semitones: int) -> Float[Tensor, "*axes channel time"]:
-    """The signal with all frequencies multiplied by 2^(semitones / 12), as long and as loud as before.
-
-    Stretched in time by that ratio, or the fraction nearest to it, and played as much faster. What the stretching takes
-    from the level (2 to 3 dB of drums) is given back, up to 6 dB.
-    """
-    ratio = Fraction(2 ** (semitones / 12)).limit_denominator(100)
-    n_samples = signal.shape[-1]
-    n_stretched = -(-n_samples * ratio.numerator // ratio.denominator)
-    shifted = resample(time_stretch(signal, n_stretched), ratio.numerator, ratio.denominator)
-    power, shifted_power = (each.square().mean((-2, -1), keepdim=True) for each in (signal, shifted))
-    gain = (power / shifted_power.clamp(min=torch.finfo(power.dtype).tiny)).sqrt().clamp(max=2)
-    return F.pad(gain * shifted, (0, n_samples - shifted.shape[-1]))
-
-
-def time_stretch(
-    signal: Float[Tensor, "*axes channel time"], n_samples: int
-) -> Float[Tensor, "*axes channel new_time"]:
-    """The signal slower or faster at the same pitch, by a phase vocoder.
-
-    Between frames read at the new tempo, phases advance as they do between frames of the signal. What is added to
-    the phase of a bin is the same for all channels, so that differences of phase between them, by which stereo is
-    heard, are left as they are; and the same for all bins around a peak, so that they go on to make one tone.
-
-    Reference: J. Laroche, M. Dolson, "Improved phase vocoder time-scale modification of audio", IEEE Transactions on
-    Speech and Audio Processing 7(3), 1999: identity phase locking.
-
-    Differs: a peak's phase goes on from that of its own bin, not from that of the peak it came from. So all frames are
-    computed at once.
-
-    Args:
-        signal: More than 1024 samples.
-        n_samples: Length wanted.
-    """
-    spec = stft(signal, _N_FFT, _HOP_LENGTH)
-    last = spec.shape[-1] - 1
-    advance = (spec[..., 1:] * spec[..., :-1].conj()).sum(-3, keepdim=True).angle()
-    so_far = F.pad(advance.cumsum(-1), (1, 0))
-    n_frames = 1 + n_samples // _HOP_LENGTH
-    places = torch.arange(n_frames, device=spec.device) * (signal.shape[-1] / n_samples)
-    before, nearest = places.long().clamp(max=last - 1), places.round().long().clamp(max=last)
-    share = (places - before).clamp(max=1)
-    turned = F.pad(advance[..., before[:-1]].cumsum(-1), (1, 0)) - so_far[..., nearest]
-    magnitude = spec.abs()
-    peak = _nearest_peak(magnitude.sum(-3, keepdim=True))[..., nearest]
-    turned = turned.gather(-2, peak)
-    wanted = torch.lerp(magnitude[..., before], magnitude[..., before + 1], share)
-    unit = spec[..., nearest] / magnitude[..., nearest].clamp(min=torch.finfo(magnitude.dtype).tiny)
-    return istft(unit * torch.polar(wanted, turned.expand_as(wanted)), n_samples, _N_FFT, _HOP_LENGTH)
-
-
-def _nearest_peak(magnitude: Float[Tensor, "*axes bin frame"]) -> Int[Tensor, "*axes bin frame"]:
-    """For each bin the nearest that is no smaller than two neighbours on either side."""
-    n_bins = magnitude.shape[-2]
-    rows = magnitude.reshape(-1, 1, *magnitude.shape[-2:])
-    is_peak = (rows >= F.max_pool2d(rows, (5, 1), 1, (2, 0))).reshape(magnitude.shape)
-    bins = torch.arange(n_bins, device=magnitude.device)[:, None]
-    below = torch.where(is_peak, bins, -n_bins).cummax(-2).values
-    above = torch.where(is_peak, bins, 2 * n_bins).flip(-2).cummin(-2).values.flip(-2)
-    return torch.where(bins - below <= above - bins, below, above)
-
-
-def compress(
-    signal: Float[Tensor, "row channel time"], threshold_db: Float[Tensor, " row"], ratio: Float[Tensor, " row"]
-) -> Float[Tensor, "row channel time"]:
-    """Feed-forward compression: above the threshold, the level rises 1 / ratio as much; both channels by one gain.
-
-    Args:
-        signal: The rows.
-        threshold_db: In relation to the row's own root mean square.
-        ratio: At least 1.
-
-    Returns:
-        With the root mean square that the rows had.
-    """
-    n_samples = signal.shape[-1]
-    power = signal.square().mean(1, keepdim=True)
-    overall = power.mean(-1, keepdim=True).clamp(min=1e-20)
-    window = 8 * _LEVEL_HOP
-    level = F.avg_pool1d(F.pad(power, (window // 2, window // 2 + _LEVEL_HOP)), window, _LEVEL_HOP)
-    level_db = 10 * torch.log10(level / overall + 1e-10)
-    over_db = (level_db - threshold_db[:, None, None]).clamp(min=0)
-    release = torch.exp(-torch.arange(64, device=signal.device, dtype=signal.dtype) / 16)  # 16 hops of 64: 23 ms
-    over_db = F.conv1d(F.pad(over_db, (63, 0)), (release / release.sum()).flip(0)[None, None])
-    gain_db = -over_db * (1 - 1 / ratio)[:, None, None]
-    gain = F.interpolate(10 ** (gain_db / 20), scale_factor=float(_LEVEL_HOP), mode="linear")[..., :n_samples]
-    quieter = signal * gain
-    return quieter * (overall / quieter.square().mean((1, 2), keepdim=True).clamp(min=1e-20)).sqrt()
-
-
 @dataclass(frozen=True)
 class _Plan:
     """What happens to one stem."""
@@ -325,59 +231,7 @@ def _response(plan: _Plan, frequency_hz: Tensor, n_channels: int, length: int) -
     for kind, centre_hz, q, gain_db in plan.bands:
         response = response * biquad_response(kind, centre_hz, q, gain_db, frequency_hz)
     if plan.cutoff_hz is not None:
-        # A raised cosine over 10 % of the frequency: short enough in time.
-        place = ((frequency_hz / plan.cutoff_hz - 0.95) / 0.1).clamp(0, 1)
-        response = response * (0.5 + 0.5 * torch.cos(math.pi * place))
+        response = response * lowpass_response(plan.cutoff_hz, frequency_hz)
     if plan.reverb is not None:
-        response = response * (1 + torch.fft.rfft(_reverb_tail(*plan.reverb, n_channels), length))
+        response = response * (1 + torch.fft.rfft(reverb_tail(*plan.reverb, n_channels), length))
     return response.to(torch.complex64)
-
-
-def _reverb_tail(
-    decay_s: float, delay_s: float, level_db: float, seed: int, n_channels: int
-) -> Float[Tensor, "channel tap"]:
-    """Noise that falls by 60 dB in `decay_s`, its own in each channel, of the energy `level_db`."""
-    n_delay, n_taps = round(delay_s * SAMPLE_RATE), round(decay_s * SAMPLE_RATE)
-    noise = torch.randn(n_channels, n_taps, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    noise = noise * 10 ** (-3 * torch.arange(n_taps, dtype=torch.float64) / n_taps)
-    noise = noise / noise.square().sum(1, keepdim=True).sqrt()
-    return F.pad(10 ** (level_db / 20) * noise, (n_delay, 0))
-
-
-def biquad_response(
-    kind: str, centre_hz: float, q: float, gain_db: float, frequency_hz: Float[Tensor, " bin"]
-) -> Complex[Tensor, " bin"]:
-    """Frequency response of a shelf or peak of second order.
-
-    Reference: R. Bristow-Johnson, "Cookbook formulae for audio EQ biquad filter coefficients".
-
-    Args:
-        kind: "low" or "high" for a shelf, "peak".
-        centre_hz: The peak's frequency, or where a shelf has half its gain in dB.
-        q: Sharpness.
-        gain_db: Of the peak, or of the shelf.
-        frequency_hz: Where to give the response.
-    """
-    a, omega = 10 ** (gain_db / 40), 2 * math.pi * centre_hz / SAMPLE_RATE
-    alpha, cosine = math.sin(omega) / (2 * q), math.cos(omega)
-    if kind == "peak":
-        above = (1 + alpha * a, -2 * cosine, 1 - alpha * a)
-        below = (1 + alpha / a, -2 * cosine, 1 - alpha / a)
-    else:
-        sign, root = (1 if kind == "low" else -1), 2 * math.sqrt(a) * alpha
-        above = (
-            a * (a + 1 - sign * (a - 1) * cosine + root),
-            sign * 2 * a * (a - 1 - sign * (a + 1) * cosine),
-            a * (a + 1 - sign * (a - 1) * cosine - root),
-        )
-        below = (
-            a + 1 + sign * (a - 1) * cosine + root,
-            -sign * 2 * (a - 1 + sign * (a + 1) * cosine),
-            a + 1 + sign * (a - 1) * cosine - root,
-        )
-    delay = torch.polar(torch.ones_like(frequency_hz), -2 * math.pi * frequency_hz / SAMPLE_RATE)
-
-    def polynomial(of_zero: float, of_one: float, of_two: float) -> Tensor:
-        return of_zero + of_one * delay + of_two * delay**2
-
-    return polynomial(*above) / polynomial(*below)

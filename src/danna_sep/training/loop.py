@@ -18,15 +18,15 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from danna_sep import __version__, weights
-from danna_sep.errors import Cancelled, ConfigError, SongsError, TrainingFailed
-from danna_sep.models import XUMX, Demucs, Model, build
-from danna_sep.presets import WIENER_ITERATIONS
+from danna_sep import weights
+from danna_sep.errors import Cancelled, ConfigError, TrainingFailed
+from danna_sep.models import XUMX, Model, build
 from danna_sep.songs import Song
 from danna_sep.training import run_folder
 from danna_sep.training.augment import augment, margin
 from danna_sep.training.board import Board
 from danna_sep.training.checkpoint import Trained, load_state, save_state
+from danna_sep.training.epoch_end import scores_on, write_weights
 from danna_sep.training.events import Event, Started, Stepped, Stopped, Validated, as_json
 from danna_sep.training.excerpts import Excerpt, ExcerptDataset, ResumableSampler
 from danna_sep.training.losses import combinations_of
@@ -36,8 +36,7 @@ from danna_sep.training.recipe import Recipe
 from danna_sep.training.schedule import Plateau, learning_rate
 from danna_sep.training.statistics import fit_statistics
 from danna_sep.training.sync_norm import synchronise_batch_norms
-from danna_sep.training.validate import scores_of, separator_of, song_sdr_db
-from danna_sep.types import SAMPLE_RATE, SOURCES
+from danna_sep.types import SAMPLE_RATE
 
 
 @dataclass(frozen=True)
@@ -271,13 +270,15 @@ def _events(
                 save()
                 saved = time.monotonic()
 
-        validated = _validate(recipe, accelerator, average or model, valid_songs, progress, n_batches)
-        mean_db = validated.scores.mean_db
+        scores = scores_on(recipe, accelerator, average or model, valid_songs)
+        mean_db, best_db = scores.mean_db, progress.plateau.best_sdr_db
+        is_best = best_db is None or mean_db > best_db
+        validated = Validated(progress.epoch, progress.loss_sum / n_batches, scores, is_best)
         progress.plateau = progress.plateau.after(progress.epoch, mean_db, recipe.schedule.patience)
         if accelerator.is_main_process and board is not None:
             kept = [run_folder.LAST] + [run_folder.BEST] * validated.is_best
             for name in kept:
-                _write_weights(folder / name, recipe, average or model, validated, songs)
+                write_weights(folder / name, recipe, average or model, validated, songs)
             board.epoch(validated, average or model, valid_songs)
         progress = _Progress(progress.epoch + 1, 0, progress.step, 0.0, progress.plateau)
         save()
@@ -332,43 +333,3 @@ def _update_average(average: nn.Module, model: nn.Module, decay: float) -> None:
             mean.lerp_(now, 1 - decay)
         else:
             mean.copy_(now)
-
-
-def _validate(
-    recipe: Recipe,
-    accelerator: Accelerator,
-    model: nn.Module,
-    songs: Sequence[Song],
-    progress: _Progress,
-    n_batches: int,
-) -> Validated:
-    """Scores of the songs, shared out over the processes."""
-    model.eval()
-    separator = separator_of(model, recipe.n_wiener_iterations)
-    sdr_db: Tensor = torch.zeros(len(songs), len(SOURCES), dtype=torch.float64)
-    for index in range(accelerator.process_index, len(songs), accelerator.num_processes):
-        sdr_db[index] = song_sdr_db(separator, songs[index], recipe.data.valid_s)
-    sdr_db = accelerator.reduce(sdr_db.to(accelerator.device), "sum").cpu()
-    scores = scores_of(sdr_db)
-    if math.isnan(scores.mean_db):
-        raise SongsError("the songs to validate on are silent, or have no stems; give others as --valid")
-    best = progress.plateau.best_sdr_db
-    return Validated(progress.epoch, progress.loss_sum / n_batches, scores, best is None or scores.mean_db > best)
-
-
-def _write_weights(path: Path, recipe: Recipe, model: nn.Module, validated: Validated, songs: Sequence[Song]) -> None:
-    assert isinstance(model, XUMX | Demucs) or hasattr(model, "config")
-    weights.write(
-        path,
-        model=recipe.model,
-        config=asdict(model.config),  # type: ignore[call-overload]
-        entries=model.state_dict(),
-        metadata={
-            "made_by": f"danna-sep {__version__}, recipe: {recipe.summary}",
-            "epoch": str(validated.epoch),
-            WIENER_ITERATIONS: str(recipe.n_wiener_iterations),
-            "validation_sdr_db": f"{validated.scores.mean_db:.3f}",
-            "songs": run_folder.fingerprint(songs),
-            "licence": "as the songs that it was trained on",
-        },
-    )
