@@ -37,6 +37,7 @@ bench: .venv/developer
 	  $(BIN)/python bench/memory.py --minutes 0.34 3 10; \
 	  printf '\n`python bench/memory.py --full-size --minutes 0.34 3 10`:\n\n'; \
 	  $(BIN)/python bench/memory.py --full-size --minutes 0.34 3 10 ) >> bench/RESULTS.md
+	$(BIN)/python bench/plot.py bench/RESULTS.md bench/speed.png
 
 format: .venv/developer
 	$(BIN)/ruff format .

@@ -249,6 +249,7 @@ def header(arguments: str) -> str:
     packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "norbert", "demucs", "openunmix"))
     return (
         "# Speed and memory\n\nContestants of a table take turns in one run; `make bench` writes such a page.\n\n"
+        "![The tables as bars](speed.png)\n\n"
         f"`python bench/speed.py {arguments}`: {cpu or platform.machine()}, {os.cpu_count()} cores, "
         f"{N_THREADS} threads, {packages}\n\n"
     )

@@ -1,9 +1,11 @@
 """Put a trained network into the package as one of the weights that ship, in float16.
 
-    python bundle/ship.py work/bundle/unet/best.safetensors --training "..." --sdr "..."
+    python bundle/ship.py work/bundle/unet/best.safetensors [OTHER.safetensors ...] --training "..." --sdr "..."
 
-The header keeps what the training wrote into it, and says what is given here; the registry gets the new digest. Commit
-both, with the evaluation that shows that these weights are better than those before them.
+Several files are averaged: of trainings that went on from the same weights, the mean is often better than any. The
+header keeps what the first file's says, and says what is given here; the registry gets the new digest. Commit both,
+with the evaluation that shows that these weights are better than those before them. `--to FILE` leaves the package as
+it is.
 """
 
 from __future__ import annotations
@@ -24,23 +26,36 @@ NOTES = {
 }
 
 
+def mean(files: list[weights.WeightsFile]) -> dict[str, torch.Tensor]:
+    """Of the parameters of several files of one configuration."""
+    if any((file.model, file.config) != (files[0].model, files[0].config) for file in files):
+        raise SystemExit("weights of different networks have no mean")
+    return {
+        name: torch.stack([file.entries[name] for file in files]).double().mean(0).to(entry.dtype)
+        if entry.is_floating_point()
+        else entry
+        for name, entry in files[0].entries.items()
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("file", type=Path)
+    parser.add_argument("files", type=Path, nargs="+", metavar="FILE")
+    parser.add_argument("--to", type=Path, help="write this file, to be measured, instead of the package's")
     parser.add_argument("--training", required=True, help="on what, how long, from which weights, at which commit")
     parser.add_argument("--sdr", required=True, help="in dB, of what, on what")
     arguments = parser.parse_args()
-    file = weights.read(arguments.file)
-    bundle = weights.shipped_folder()
+    files = [weights.read(path) for path in arguments.files]
+    file, bundle = files[0], weights.shipped_folder()
     weights.write(
-        bundle / f"provisional-{file.model}.safetensors",
+        arguments.to or bundle / f"provisional-{file.model}.safetensors",
         model=file.model,
         config=file.config,
-        entries=file.entries,
+        entries=mean(files),
         metadata={**file.metadata, **NOTES, "training": arguments.training, "sdr": arguments.sdr},
         dtype=torch.float16,
     )
-    for entry in weights.register_shipped(bundle):
+    for entry in weights.register_shipped(bundle) if arguments.to is None else ():
         print(entry.name, entry.n_bytes, entry.sha256)
 
 

@@ -5,17 +5,21 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 from command_line import STEMS, run, song
 from danna_sep import weights
+from danna_sep.models import XUMX, XUMXConfig
 from made_up_recordings import write_recordings
 
 PROGRAM = Path(__file__).parent.parent / "bundle" / "make.py"
+from_sources = pytest.mark.skipif(not PROGRAM.exists(), reason="the package without its sources")
 
 
 def write_song(folder: Path) -> None:
@@ -25,7 +29,7 @@ def write_song(folder: Path) -> None:
         soundfile.write(folder / f"{source}.flac", 0.1 * rng.standard_normal((2 * 44100, 2)), 44100)
 
 
-@pytest.mark.skipif(not PROGRAM.exists(), reason="the package without its sources")
+@from_sources
 def test_from_recordings_to_a_preset_that_separates(tmp_path: Path) -> None:
     write_recordings(tmp_path / "recordings")
     for name in ("songs/one", "songs/two", "valid/three"):
@@ -67,3 +71,29 @@ def test_from_recordings_to_a_preset_that_separates(tmp_path: Path) -> None:
     done = run("separate", tmp_path / "new.wav", "--preset", tmp_path / "out" / "blend.json", "--out", tmp_path)
     assert done.code == 0, done.err
     assert all((tmp_path / "new" / f"{source}.wav").exists() for source in STEMS)
+
+
+@from_sources
+def test_what_ships_is_the_mean_in_half_precision_and_says_where_it_is_from(tmp_path: Path) -> None:
+    config = XUMXConfig(hidden=4, n_lstm_layers=1)
+    models = []
+    for seed in range(2):
+        torch.manual_seed(seed)
+        models.append(XUMX(config))
+        notes = {"made_by": f"training {seed}", "licence": "none"}
+        path = tmp_path / f"{seed}.safetensors"
+        weights.write(path, model="xumx", config=asdict(config), entries=models[-1].state_dict(), metadata=notes)
+    options = ["--training", "two of one step", "--sdr", "0 dB of nothing", "--to", str(tmp_path / "mean.safetensors")]
+    command = [sys.executable, str(PROGRAM.with_name("ship.py")), *(str(tmp_path / f"{i}.safetensors") for i in (0, 1))]
+    subprocess.run([*command, *options], check=True)
+
+    shipped = weights.read(tmp_path / "mean.safetensors")
+    assert shipped.metadata["training"] == "two of one step"
+    assert (shipped.metadata["made_by"], shipped.metadata["licence"]) == ("training 0", "MIT")
+    one, other = (model.state_dict() for model in models)
+    for name, entry in shipped.entries.items():
+        torch.testing.assert_close(
+            entry.double(), (one[name].double() + other[name].double()) / 2, rtol=1e-3, atol=1e-6
+        )
+    n_bytes = (tmp_path / "mean.safetensors").stat().st_size
+    assert n_bytes < (tmp_path / "0.safetensors").stat().st_size

@@ -159,7 +159,12 @@ def _events(
         synchronise_batch_norms(model)
     model.to(accelerator.device)
     average = copy.deepcopy(model).requires_grad_(False).eval() if recipe.optimiser.ema else None
-    optimiser = torch.optim.Adam(model.parameters(), recipe.optimiser.lr, weight_decay=recipe.optimiser.weight_decay)
+    optimiser = torch.optim.Adam(
+        model.parameters(),
+        recipe.optimiser.lr,
+        weight_decay=recipe.optimiser.weight_decay,
+        fused=accelerator.device.type in ("cpu", "cuda"),
+    )
     trained = Trained(model, average, optimiser)
     progress = _Progress()
     state = folder / run_folder.STATE
