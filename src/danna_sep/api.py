@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from danna_sep import audio, presets
+from danna_sep import audio, loading
 from danna_sep.errors import AudioError, ConfigError, NonFiniteAudio, OutputCollision, UnsupportedRate
 from danna_sep.options import DEFAULTS, Options
 from danna_sep.pipeline import stems_of_blocks
@@ -69,7 +69,7 @@ def load(preset: str | Path = "danna", options: Options = DEFAULTS, **changes: A
         WeightsError: Weights that are missing or damaged.
     """
     options = options.changed(changes)
-    return presets.load(
+    return loading.load(
         str(preset),
         sources=options.computed,
         shifts=options.shifts,

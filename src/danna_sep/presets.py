@@ -9,22 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from danna_sep import plugins, preset_file, weights
-from danna_sep.errors import ConfigError, CorruptWeights
+from danna_sep.errors import ConfigError
 from danna_sep.preset_file import FilePart, Part, PluginPart, PresetPart, WeightsPart
 from danna_sep.types import SOURCES
 from danna_sep.weights.originals import ORIGINAL_BLEND, ORIGINAL_FAST_BLEND
-
-if TYPE_CHECKING:
-    import torch
-
-    from danna_sep.separators import Separator
-
-WIENER_ITERATIONS: Final = "wiener_iterations"
-"""Note in a weights file's header. The filter can do no better than the masks that it learns its statistics from: the
-small models that ship separate better without it."""
 
 _ALONE = (1.0, 1.0, 1.0, 1.0)
 _BUNDLE = "provisional"
@@ -74,48 +65,6 @@ PRESETS: Final[Mapping[str, Preset]] = {
     "original": _original(ORIGINAL_BLEND, "all three models, with the authors' own weights, once fetched or imported"),
     "original-fast": _original(ORIGINAL_FAST_BLEND, "U-Net and Demucs, with the authors' own weights"),
 }
-
-
-@dataclass(frozen=True)
-class _Use:
-    """How the models of a system will be used; see `load`."""
-
-    shifts: int = 1
-    whole: bool = False
-    device: str | torch.device = "cpu"
-    precision: str = "f32"
-
-
-def load(
-    preset: str = "danna",
-    *,
-    sources: Sequence[str] = SOURCES,
-    shifts: int = 1,
-    whole: bool = False,
-    device: str | torch.device = "cpu",
-    precision: str = "f32",
-) -> Separator:
-    """The separator that a preset names, ready to be called.
-
-    Args:
-        preset: A key of PRESETS, the path of a preset file, or an installed separator's name.
-        sources: Stems wanted; what they do not need is neither loaded nor computed.
-        shifts: Runs of the waveform model, averaged.
-        whole: Separate as the authors did, on whole tracks; matters to the original system only.
-        device: Where the parameters go.
-        precision: Of our networks' arithmetic: "f32", "bf16", or "auto"; see `resolve_precision`.
-
-    Raises:
-        ConfigError: No such preset, stem or precision, or a preset file that cannot be used.
-        WeightsError: Weights that are missing or damaged.
-    """
-    from danna_sep.models.precision import resolve_precision
-
-    if shifts < 1:
-        raise ConfigError(f"shifts must be at least 1, not {shifts}")
-    check_sources(sources)
-    use = _Use(shifts, whole, device, resolve_precision(precision, device, whole))
-    return _load(preset, tuple(sources), use, ())
 
 
 def check(preset: str, sources: Sequence[str] = SOURCES) -> None:
@@ -201,7 +150,7 @@ def weights_files(preset: str) -> dict[str, Path]:
     if preset in PRESETS:
         return find_weights(preset)
     if not preset_file.is_file_name(preset):
-        _check_known(preset)
+        check_known(preset)
         return {}
     check(preset, sources_of(preset))
     files: dict[str, Path] = {}
@@ -227,12 +176,12 @@ def _check(preset: str, sources: tuple[str, ...], parents: tuple[Path, ...]) -> 
     if preset in PRESETS:
         find_weights(preset, sources)
     elif preset_file.is_file_name(preset):
-        file, parents = _opened(preset, sources, parents)
+        file, parents = opened(preset, sources, parents)
         for name in file.needed(sources):
             own = tuple(source for source in sources if file.blend[name].get(source))
             _check_part(file.separators[name], own, parents)
     else:
-        _check_known(preset)
+        check_known(preset)
 
 
 def _check_part(part: Part, sources: tuple[str, ...], parents: tuple[Path, ...]) -> None:
@@ -250,7 +199,8 @@ def _check_part(part: Part, sources: tuple[str, ...], parents: tuple[Path, ...])
             _check_part(part.rest, left, parents)
 
 
-def _check_known(preset: str) -> None:
+def check_known(preset: str) -> None:
+    """Raise ConfigError unless this is the name of an installed separator."""
     if preset not in plugins.known():
         raise ConfigError(
             f"no preset {preset!r}; there are {', '.join((*PRESETS, *plugins.known()))}, "
@@ -259,10 +209,14 @@ def _check_known(preset: str) -> None:
     plugins.find(preset)
 
 
-def _opened(
+def opened(
     preset: str, sources: tuple[str, ...], parents: tuple[Path, ...]
 ) -> tuple[preset_file.PresetFile, tuple[Path, ...]]:
-    """A preset file that has weights for these sources, and the files that led to it."""
+    """A preset file that has weights for these sources, and the files that led to it.
+
+    Raises:
+        ConfigError: A file that cannot be used, has no weights for a source, or is a part of itself.
+    """
     path = Path(preset)
     if path.resolve() in parents:
         raise ConfigError(f"{path}: this preset is a part of itself")
@@ -273,92 +227,3 @@ def _opened(
     if not file.needed(sources):
         raise ConfigError(f"{path}: all weights for {', '.join(sources)} are 0, so there is nothing to separate")
     return file, (*parents, path.resolve())
-
-
-def _load(preset: str, sources: tuple[str, ...], use: _Use, parents: tuple[Path, ...]) -> Separator:
-    from danna_sep.separators import Blend, only
-
-    if preset in PRESETS:
-        return _load_built_in(preset, sources, use)
-    if not preset_file.is_file_name(preset):
-        _check_known(preset)
-        return only(plugins.load(preset, device=use.device), sources)
-    file, parents = _opened(preset, sources, parents)
-    separators: dict[str, Separator] = {}
-    blend: dict[str, list[float]] = {}
-    for name in file.needed(sources):
-        row = file.blend[name]
-        own = tuple(source for source in sources if row.get(source))
-        try:
-            separators[name] = _load_part(file.separators[name], own, use, parents)
-        except ConfigError as error:
-            raise ConfigError(f"{preset}: {name}: {error}") from error
-        blend[name] = [row.get(source, 0.0) for source in sources]
-    # The weights are as somebody chose or fitted them: no word if they do not sum to one.
-    return Blend(separators, blend, sources, sums_to_one=False)
-
-
-def _load_part(part: Part, sources: tuple[str, ...], use: _Use, parents: tuple[Path, ...]) -> Separator:
-    from danna_sep.cascade import Cascade
-    from danna_sep.separators import only
-
-    if isinstance(part, PresetPart):
-        return _load(part.name, sources, use, parents)
-    if isinstance(part, WeightsPart):
-        return only(_load_model(weights.find(part.name), use), sources)
-    if isinstance(part, FilePart):
-        return only(_load_model(part.path, use), sources)
-    if isinstance(part, PluginPart):
-        return only(plugins.load(part.name, device=use.device, options=part.options), sources)
-    first = _load_part(part.first, part.taken, use, parents)
-    left = tuple(source for source in sources if source not in part.taken)
-    if not left:
-        return only(first, sources)
-    return Cascade(first, _load_part(part.rest, left, use, parents), part.taken, sources)
-
-
-def _load_built_in(preset: str, sources: tuple[str, ...], use: _Use) -> Separator:
-    from danna_sep.separators import Blend, only
-
-    chosen = find(preset)
-    separators = {
-        name: _load_model(path, use, chosen.is_original and use.whole)
-        for name, path in find_weights(preset, sources).items()
-    }
-    # Models that these stems do not need are not there, so the others' weights may lack theirs elsewhere.
-    blend = Blend(separators, {name: chosen.blend[name] for name in separators}, sums_to_one=False)
-    return only(blend, sources)
-
-
-def _load_model(path: Path, use: _Use, in_the_originals_way: bool = False) -> Separator:
-    import torch
-
-    from danna_sep.convert import check_entries, original_separator
-    from danna_sep.models import build
-    from danna_sep.models.precision import lower
-    from danna_sep.separators import MaskSeparator, WaveformSeparator
-
-    kind, config, notes = weights.read_header(path)
-    with torch.device("meta"):
-        model = build(kind, config)
-    if use.precision == "bf16":
-        lower(model)
-    # Entry by entry in the type in which it is used: all of a large model in float32 would be the most memory needed.
-    entries = weights.read(path, {name: entry.dtype for name, entry in model.state_dict().items()}).entries
-    check_entries(model, entries, str(path))
-    model.load_state_dict(entries, assign=True)
-    model.requires_grad_(False).eval()
-    model.to(use.device)
-    if in_the_originals_way:
-        return original_separator(model, use.shifts)
-    if kind == "demucs":
-        return WaveformSeparator(model, use.shifts)
-    return MaskSeparator(model, _wiener_iterations(path, notes))
-
-
-def _wiener_iterations(path: Path, notes: Mapping[str, str]) -> int:
-    """Rounds of the Wiener filter that a weights file asks for; one, the paper's, if it says nothing."""
-    asked = notes.get(WIENER_ITERATIONS, "1")
-    if asked not in ("0", "1", "2", "3"):
-        raise CorruptWeights(f"{path}: {WIENER_ITERATIONS} must be from 0 to 3, not {asked!r}")
-    return int(asked)

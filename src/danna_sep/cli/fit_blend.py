@@ -126,7 +126,7 @@ def _check_out(request: Request, parts: Mapping[str, Chosen]) -> None:
 
 
 def _estimators(parts: Mapping[str, Chosen], device: str, interrupt: Interrupt) -> dict[str, Estimator]:
-    from danna_sep import api, plugins, presets
+    from danna_sep import api, loading, plugins, presets
     from danna_sep.evaluation.estimates import stem_folder
 
     device = api.resolve_device(device)
@@ -139,7 +139,7 @@ def _estimators(parts: Mapping[str, Chosen], device: str, interrupt: Interrupt) 
             if isinstance(part, PluginPart):
                 separator = plugins.load(part.name, device=device)
             else:
-                separator = presets.load(part.name, sources=presets.sources_of(part.name), device=device)
+                separator = loading.load(part.name, sources=presets.sources_of(part.name), device=device)
             estimators[short] = Interruptible(separator, interrupt)
     return estimators
 

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from danna_sep import __version__, weights
 from danna_sep.errors import SongsError
+from danna_sep.loading import WIENER_ITERATIONS
 from danna_sep.models import XUMX, Demucs
-from danna_sep.presets import WIENER_ITERATIONS
 from danna_sep.songs import Song
 from danna_sep.training import run_folder
 from danna_sep.training.events import Validated
