@@ -77,6 +77,22 @@ def test_mixing_draws_songs_and_places_independently(songs: list[Song]) -> None:
     assert len({tuple(each) for each in origins}) == 60
 
 
+def test_a_share_of_mixed_items_is_of_one_song_and_place(songs: list[Song]) -> None:
+    """Else no item would have stems in tune with each other; and the song without bass would stand for silent basses."""
+    dataset = ExcerptDataset(songs, LENGTH, p_coherent=0.3)
+    together = 0
+    for number in range(200):
+        excerpt = dataset[number]
+        origins = {origin(stem)[::2] for stem in excerpt.stems}
+        assert excerpt.annotated.all()
+        if len(origins) == 1:
+            together += 1
+            assert origins.pop()[0] in (0, 1)
+    assert 40 < together < 80
+    always = ExcerptDataset(songs, LENGTH, p_coherent=1.0)
+    assert all(len({origin(stem)[::2] for stem in always[number].stems}) == 1 for number in range(20))
+
+
 def test_songs_are_drawn_as_often_as_their_odds_say(songs: list[Song]) -> None:
     """Else half an hour of real songs drowns in hours of made-up ones."""
     songs = [replace(song, odds=odds) for song, odds in zip(songs, (6.0, 3.0, 1.0), strict=True)]
@@ -224,6 +240,8 @@ def test_impossible_options_are_refused(songs: list[Song], tmp_path: Path) -> No
         ExcerptDataset(songs, 0)
     with pytest.raises(ConfigError):
         ExcerptDataset(songs, LENGTH, p_reject=2)
+    with pytest.raises(ConfigError, match="p_coherent"):
+        ExcerptDataset(songs, LENGTH, p_coherent=-0.1)
     with pytest.raises(IndexError):
         ExcerptDataset(songs, LENGTH)[-1]
     for options in ({"rank": 1}, {"n_done": 11}, {"epoch": -1}):

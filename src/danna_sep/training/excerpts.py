@@ -54,6 +54,7 @@ class ExcerptDataset(Dataset[Excerpt]):
         mixing: bool = True,
         min_level_db: float | None = None,
         p_reject: float = 0.9,
+        p_coherent: float = 0.0,
     ) -> None:
         """Look up the songs' lengths; their samples are read item by item.
 
@@ -71,6 +72,8 @@ class ExcerptDataset(Dataset[Excerpt]):
                 full scale 0) is rejected with `p_reject`, and another is drawn, ten times at most. In small collections
                 most of the vocals' excerpts are silent. None: none is rejected.
             p_reject: Probability of that.
+            p_coherent: Ours: with `mixing`, probability that an item is nevertheless of one song and place, drawn from
+                those songs that annotate as many sources as any: stems that are in tune and in time with each other.
 
         Raises:
             ConfigError: An option out of range.
@@ -80,8 +83,9 @@ class ExcerptDataset(Dataset[Excerpt]):
         """
         if n_frames < 1 or n_per_song < 1:
             raise ConfigError("an excerpt has at least one sample, and a song one excerpt")
-        if not 0 <= p_reject <= 1:
-            raise ConfigError(f"p_reject is a probability, not {p_reject}")
+        for name, value in (("p_reject", p_reject), ("p_coherent", p_coherent)):
+            if not 0 <= value <= 1:
+                raise ConfigError(f"{name} is a probability, not {value}")
         self.songs = tuple(songs)
         if not self.songs:
             raise SongsError("no songs to take excerpts of")
@@ -91,10 +95,12 @@ class ExcerptDataset(Dataset[Excerpt]):
             if not 0 < song.odds < np.inf:
                 raise ConfigError(f"{song.name}: its odds must be more than 0, not {song.odds}")
         self.n_frames, self.n_per_song, self.seed, self.mixing = n_frames, n_per_song, seed, mixing
-        self.min_level_db, self.p_reject = min_level_db, p_reject
+        self.min_level_db, self.p_reject, self.p_coherent = min_level_db, p_reject, p_coherent
         self._with = [_Urn([song for song in self.songs if source in song.annotated]) for source in SOURCES]
         absent = [source for source, urn in zip(SOURCES, self._with, strict=True) if not urn.songs]
         n_known = len(SOURCES) - len(absent)
+        n_most = max(len(song.annotated) for song in self.songs)
+        self._fullest = _Urn([song for song in self.songs if len(song.annotated) == n_most])
         self._with_rest = _Urn([s for s in self.songs if MIXTURE in s.files and len(s.annotated) == n_known])
         if mixing and absent and not self._with_rest.songs:
             raise SongsError(
@@ -110,7 +116,9 @@ class ExcerptDataset(Dataset[Excerpt]):
             raise IndexError(number)
         rng = np.random.default_rng((self.seed, _MIXING, number))
         seed = int(rng.integers(2**62))
-        if self.mixing:
+        if self.mixing and self.p_coherent and rng.random() < self.p_coherent:
+            stems, annotated = self._coherent(self._fullest.draw(rng), rng)
+        elif self.mixing:
             annotated = [bool(urn.songs) for urn in self._with]
             stems = np.zeros((len(SOURCES), 2, self.n_frames), np.float32)
             for index, urn in enumerate(self._with):

@@ -143,6 +143,7 @@ def _events(
         mixing=recipe.data.mixing,
         min_level_db=recipe.data.min_level_db if recipe.data.redraw else None,
         p_reject=recipe.data.redraw,
+        p_coherent=recipe.data.coherent,
     )
     batch_size = recipe.optimiser.batch_size
     n_batches = len(excerpts) // batch_size

@@ -41,6 +41,7 @@ class DataConfig:
         excerpt_s: Length of an item, s.
         excerpts_per_track: Items an epoch has for each song.
         mixing: Draw each stem from another song and place; else all from one.
+        coherent: With `mixing`, the share of items that are of one song and place all the same; ours.
         min_level_db: Stems quieter than this (RMS, dB of full scale) are drawn again, if `redraw` says so; ours.
         redraw: Chance that a quiet stem is drawn again: 0 takes silence as it comes, as the paper does.
         valid_s: Seconds from the middle of each validation song that are separated after an epoch; 0 for whole songs.
@@ -49,6 +50,7 @@ class DataConfig:
     excerpt_s: float = 6.0
     excerpts_per_track: int = 64
     mixing: bool = True
+    coherent: float = 0.0
     min_level_db: float = -60.0
     redraw: float = 0.0
     valid_s: float = 0.0
