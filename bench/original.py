@@ -7,7 +7,9 @@ transposed convolutions widen in one piece, tensors keep PyTorch's default layou
 from __future__ import annotations
 
 import types
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import norbert
 import numpy as np
@@ -25,16 +27,23 @@ from danna_sep.types import SAMPLE_RATE, SOURCES
 def plain(model: nn.Module) -> nn.Module:
     """The same network, computed operation by operation as it is written in the papers."""
     if isinstance(model, UNet):
-        unet.widen_and_norm = lambda widen, norm, features: norm(widen(features))
-        unet._channels_last = lambda features: features
+        _replace(unet, "widen_and_norm", lambda widen, norm, features: norm(widen(features)))
+        _replace(unet, "channels_last", lambda features: features)
         for module in model.modules():
             if isinstance(module, D2Block):
                 module.forward = types.MethodType(_plain_d2, module)
     if isinstance(model, Demucs):
         from danna_sep.models import demucs
 
-        demucs.resample = _resampled_by_convolution
+        _replace(demucs, "resample", _resampled_by_convolution)
     return model
+
+
+def _replace(module: types.ModuleType, name: str, function: Callable[..., Any]) -> None:
+    """A function that the module has: one that was renamed would otherwise go on being measured as the original's."""
+    if not callable(getattr(module, name, None)):
+        raise SystemExit(f"{module.__name__} has no {name} any more: say here what took its place")
+    setattr(module, name, function)
 
 
 def _plain_d2(self: D2Block, features: Tensor) -> Tensor:
