@@ -78,7 +78,7 @@ def test_mixing_draws_songs_and_places_independently(songs: list[Song]) -> None:
 
 
 def test_a_share_of_mixed_items_is_of_one_song_and_place(songs: list[Song]) -> None:
-    """Else no item would have stems in tune with each other; and the song without bass would stand for silent basses."""
+    """Else no item would have stems in tune with each other. Of the song without bass nothing could be learnt of it."""
     dataset = ExcerptDataset(songs, LENGTH, p_coherent=0.3)
     together = 0
     for number in range(200):
