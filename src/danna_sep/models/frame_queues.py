@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
@@ -34,6 +34,7 @@ class Part:
 
     kept: dict[str, tuple[Tensor, ...]]
     is_last: bool
+    cut: set[str] = field(default_factory=set)
 
     def led(self, name: str, features: Tensor, lead: Lead) -> Led:
         """With the end of what went by that name before in front."""
@@ -47,14 +48,30 @@ class Part:
 
     def _keep(self, name: str, features: Tensor, lead: Lead) -> None:
         start = max(0, features.shape[-1] - lead.later)
-        self.kept[name] = (apart(features[..., start:]),)  # not a view, which would hold all
+        self.kept[name] = (self._copied(f"{name} place", features[..., start:]),)  # not a view, which would hold all
 
     def put(self, name: str, features: Features) -> None:
         """At the end of a queue."""
         self.kept[name] = (*(piece for piece in self.kept.get(name, ()) if piece.shape[-1]), features)
 
+    def _copied(self, place: str, features: Tensor) -> Tensor:
+        """A copy that stays where the last one of that place stood, which nobody needs any more.
+
+        New memory has to be had from the system page by page, which takes longer than the copy.
+        """
+        (room,) = self.kept.get(place, (features[..., :0],))
+        if features.device.type != "cpu" or not features.shape[-1]:
+            return features.clone()
+        if features.shape[-1] > room.shape[-1]:
+            room = apart(features)
+            self.kept[place] = (room,)
+            return room
+        if features.untyped_storage().data_ptr() == room.untyped_storage().data_ptr():
+            return features
+        return room[..., : features.shape[-1]].copy_(features)
+
     def take(self, name: str, n_frames: int) -> list[Features]:
-        """From the start of a queue, in pieces; at least one of no frames."""
+        """From the start of a queue, in pieces; at least one of no frames. When they are used, `settle` the queue."""
         taken: list[Tensor] = []
         rest: list[Tensor] = []
         for piece in self.kept[name]:
@@ -62,10 +79,18 @@ class Part:
             n_frames -= here
             taken.append(piece[..., :here])
             if here < piece.shape[-1]:
-                rest.append(apart(piece[..., here:]) if here else piece)
+                rest.append(piece[..., here:])
+                self.cut.update((name,) if here else ())
         # Where nothing is left, a piece of no frames tells the shape.
         self.kept[name] = tuple(rest) or (taken[-1][..., :0].clone(),)
         return taken
+
+    def settle(self, name: str) -> None:
+        """Let go of the memory that what was taken from a queue shares with what is left."""
+        if name in self.cut:
+            self.cut.remove(name)
+            first, *others = self.kept[name]
+            self.kept[name] = (self._copied(f"{name} place", first), *others)
 
     def stack(self, queues: Sequence[str], lead: Lead, n_frames: int | None = None) -> Led:
         """The next frames that are in all queues, or `n_frames` of them, as features of one stream.
@@ -90,6 +115,8 @@ class Part:
                 here[:, :, : piece.shape[2]] = piece
                 here[:, :, piece.shape[2] :] = 0
                 start += piece.shape[-1]
+        for queue in queues:
+            self.settle(queue)
         self._keep(name, stacked, lead)
         return Led(stacked, n_before)
 
@@ -99,6 +126,7 @@ class Part:
         for piece in self.take(name, features.shape[-1]):
             features[..., start : start + piece.shape[-1]] += piece
             start += piece.shape[-1]
+        self.settle(name)
         return features
 
     def behind(self, features: Features, n_frames: int) -> Features:
