@@ -1,0 +1,62 @@
+"""What layers wait with is kept in the same memory from part to part: it must still be what was put there."""
+
+from __future__ import annotations
+
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from danna_sep.models.frame_queues import Lead, Part
+
+LEAD = Lead(1, 2)
+
+
+def frames(start: int, n_frames: int, first: int) -> torch.Tensor:
+    """(1, 3, 4, n_frames), in which each number tells its queue and frame, in the layout that convolutions give."""
+    numbers = torch.arange(start, start + n_frames, dtype=torch.float32) + first
+    return numbers.expand(1, 3, 4, n_frames).contiguous(memory_format=torch.channels_last)
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=30))
+def test_queues_give_what_was_put_in_order(steps: list[tuple[int, int]]) -> None:
+    """Parts of any length in, any number of frames out, each behind the two before it, and behind one zero at first."""
+    kept: dict[str, tuple[torch.Tensor, ...]] = {}
+    n_put = n_taken = 0
+    for n_new, n_wanted in steps:
+        part = Part(kept, False)
+        for queue, first in (("one", 1000), ("other", 2000)):
+            part.put(queue, frames(n_put, n_new, first))
+        n_put += n_new
+        stacked, n_before = part.stack(("one", "other"), LEAD, n_wanted)
+        n_given = stacked.shape[-1] - n_before
+        assert n_given == min(n_wanted, n_put - n_taken)
+        expected = torch.arange(n_taken - n_before, n_taken + n_given)
+        for channels, first in ((stacked[0, :3], 1000), (stacked[0, 3:], 2000)):
+            assert torch.equal(channels, torch.where(expected < 0, 0, expected + first).expand(3, 4, -1).float())
+        n_taken += n_given
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=30))
+def test_what_waits_is_added_to_what_comes(steps: list[tuple[int, int]]) -> None:
+    kept: dict[str, tuple[torch.Tensor, ...]] = {}
+    n_put = n_taken = 0
+    for n_new, n_wanted in steps:
+        part = Part(kept, False)
+        part.put("waiting", frames(n_put, n_new, 1000))
+        n_put += n_new
+        n_now = min(n_wanted, n_put - n_taken)
+        total = part.add("waiting", frames(n_taken, n_now, 0))
+        assert torch.equal(total, frames(n_taken, n_now, 0) + frames(n_taken, n_now, 1000))
+        n_taken += n_now
+
+
+@given(st.lists(st.integers(0, 9), max_size=30))
+def test_a_lead_is_what_came_before(lengths: list[int]) -> None:
+    kept: dict[str, tuple[torch.Tensor, ...]] = {}
+    n_heard = 0
+    for n_new in lengths:
+        led, n_before = Part(kept, False).led("led", frames(n_heard, n_new, 1000), LEAD)
+        expected = torch.arange(n_heard - n_before, n_heard + n_new)
+        assert n_before == min(LEAD.later, n_heard + LEAD.at_first)
+        assert torch.equal(led, torch.where(expected < 0, 0, expected + 1000).expand(1, 3, 4, -1).float())
+        n_heard += n_new
