@@ -22,17 +22,11 @@ import torch
 from torch import Tensor
 
 from danna_sep.allocator import keep_freed_memory
-from danna_sep.models import Demucs, build
+from danna_sep.models import build
 from danna_sep.models.precision import lower
 
 sys.path.insert(0, str(Path(__file__).parent))
 N_THREADS = 2
-
-
-def demucs(model: Demucs, standard: Tensor) -> Tensor:
-    """What it makes of a mixture that is standardised already."""
-    skips = model._encoded(standard)
-    return model._decoded(model.middle(skips[-1]), skips, standard.dtype)
 
 
 def contestants(name: str, n_frames: int) -> tuple[dict[str, Callable[[], Tensor]], dict[str, float]]:
@@ -44,7 +38,7 @@ def contestants(name: str, n_frames: int) -> tuple[dict[str, Callable[[], Tensor
     lower(lowered)
     if name == "demucs":
         heard = torch.randn(1, 2, model._valid_lengths(n_frames * 1024)[0])
-        computes = {"PyTorch f32": lambda: demucs(model, heard), "PyTorch bf16": lambda: demucs(lowered, heard)}
+        computes = {"PyTorch f32": lambda: model._network(heard), "PyTorch bf16": lambda: lowered._network(heard)}
     else:
         heard = 3 * torch.rand(1, 2, 2049, n_frames)
         computes = {"PyTorch f32": lambda: model(heard), "PyTorch bf16": lambda: lowered(heard)}

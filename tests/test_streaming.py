@@ -9,7 +9,7 @@ from torch import Tensor
 from danna_sep.cascade import Cascade
 from danna_sep.errors import Cancelled
 from danna_sep.models import XUMX, Demucs, DemucsConfig, UNet, UNetConfig, XUMXConfig
-from danna_sep.separators import Blend, MaskSeparator, Separator, WaveformSeparator, only
+from danna_sep.separators import Blend, MaskSeparator, Separator, WaveformSeparator
 from danna_sep.signal.overlap_add import SegmentGrid
 from danna_sep.streaming import stream
 from danna_sep.types import SAMPLE_RATE, SOURCES
@@ -77,25 +77,6 @@ def test_networks_hear_segments_apart(separator: Separator) -> None:
     mixture = torch.randn(1, 2, 40000, generator=torch.Generator().manual_seed(0))
     one, three = (streamed(separator, mixture, batch) for batch in (1, 3))
     assert (one - three).abs().max() < 1e-5 * one.abs().max()
-
-
-@pytest.mark.parametrize("axes", [(), (2,)])
-@pytest.mark.parametrize("n_samples", [1, 12_000, 20_000, 40_000, 47_000])
-def test_segments_share_a_demucs_lstm_and_nothing_else(axes: tuple[int, ...], n_samples: int) -> None:
-    """One, two, three and more segments, the last of another length, silent ones among them; some stems or all."""
-    separator = only(WaveformSeparator(Demucs(DemucsConfig(width=4, n_layers=4)).eval()), ("vocals", "bass"))
-    mixture = torch.randn(*axes, 2, n_samples, generator=torch.Generator().manual_seed(0))
-    mixture[..., 17_000:29_000] = 0
-
-    class Hidden:
-        """The same, but nobody sees what it is made of: each segment goes through by itself."""
-
-        sources, sample_rate = separator.sources, separator.sample_rate
-        __call__ = staticmethod(separator.__call__)
-
-    shared, alone = streamed(separator, mixture, 1), streamed(Hidden(), mixture, 1)
-    assert shared.shape == (*axes, 2, 2, n_samples)
-    assert (shared - alone).abs().max() < 1e-5 * alone.abs().max()
 
 
 def test_cancelling_stops_before_the_next_batch() -> None:

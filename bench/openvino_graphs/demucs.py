@@ -25,7 +25,7 @@ from openvino_graphs.operations import (
 
 
 def graph(model: Demucs, shape: tuple[int, ...]) -> Model:
-    """What the model computes for standardised mixtures of one shape (batch, channel, time)."""
+    """What `model._network` computes for standardised mixtures of one shape (batch, channel, time)."""
     config = model.config
     n_samples = shape[-1]
     standard = op.parameter(list(shape), name="standard")

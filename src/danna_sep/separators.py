@@ -154,26 +154,20 @@ class WaveformSeparator:
     def __call__(self, mixture: Mixture) -> Stems:
         """See `Separator`."""
         items = mixture.reshape(-1, *mixture.shape[-2:])
-        if self.n_shifts < 1:
-            raise ConfigError(f"shifts must be at least 1, not {self.n_shifts}")
-        total: Tensor | None = None
+        wanted = [SOURCES.index(source) for source in self.sources]
+        stems: Tensor | None = None
         for run in range(self.n_shifts):
             shift = run * self.max_shift // self.n_shifts
             estimate = self.model(F.pad(items, (shift, 0)))[..., shift:]
-            total = estimate if total is None else total + estimate
-        assert total is not None
-        stems = self.finished(items, total / self.n_shifts if self.n_shifts > 1 else total)
-        return stems.reshape(*mixture.shape[:-2], *stems.shape[1:])
-
-    def finished(
-        self, items: Float[Tensor, "item channel time"], estimate: Float[Tensor, "item _all channel time"]
-    ) -> Float[Tensor, "item _source channel time"]:
-        """Of what the network gave for items the sources wanted, and silence for silence."""
-        if self.sources != SOURCES:
-            estimate = estimate[:, [SOURCES.index(source) for source in self.sources]]
+            if self.sources != SOURCES:
+                estimate = estimate[:, wanted]
+            stems = estimate if stems is None else stems + estimate
+        if stems is None:
+            raise ConfigError(f"shifts must be at least 1, not {self.n_shifts}")
         # Of silence the network hears nothing, but it does not say exactly nothing.
         audible = (items != 0).any(-1).any(-1)[:, None, None, None]
-        return estimate * audible.to(estimate.dtype)
+        stems = stems * (audible.to(stems.dtype) / self.n_shifts)
+        return stems.reshape(*mixture.shape[:-2], *stems.shape[1:])
 
 
 class Blend:

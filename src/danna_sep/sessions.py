@@ -11,14 +11,12 @@ from collections.abc import Iterator
 from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from danna_sep.allocator import apart
 from danna_sep.cascade import Cascade
-from danna_sep.models.demucs import Demucs, Encoded
 from danna_sep.models.mask_stream import open_mask_stream
-from danna_sep.separators import Blend, MaskSeparator, Separator, WaveformSeparator
+from danna_sep.separators import Blend, MaskSeparator, Separator
 from danna_sep.shapes import Mixture, Stems
 from danna_sep.signal.overlap_add import SegmentGrid
 
@@ -66,8 +64,6 @@ def open_session(separator: Separator, grid: SegmentGrid | None, n_together: int
             return _Cascaded(separator, first, rest, n_together)
     if grid and isinstance(separator, MaskSeparator) and _hears_on(separator, grid):
         return _HeardOn(separator, grid, n_together)
-    if n_together == 1 and isinstance(separator, WaveformSeparator) and (demucs := _sharing(separator)):
-        return _Paired(separator, demucs)
     return _Apart(separator, n_together)
 
 
@@ -104,49 +100,6 @@ class _Apart:
                 del asked[: len(some)]
                 continue
             torch.cuda.empty_cache()
-
-
-class _Paired:
-    """Each segment by itself but for the LSTM of a Demucs, which hears two at a time.
-
-    At the paper's size a step of one direction of a layer reads 38 MB of weights; for two segments it reads them once.
-    All else, whose time is in computing and which holds much more, is done segment by segment.
-    """
-
-    def __init__(self, separator: WaveformSeparator, model: Demucs) -> None:
-        self.separator, self.model = separator, model
-        self.segments: deque[Mixture] = deque()
-        self.half_done: deque[tuple[Mixture, Encoded, Tensor]] = deque()
-        self.is_last = False
-
-    def hear(self, segment: Mixture, is_last: bool) -> None:
-        self.segments.append(segment)
-        self.is_last = is_last
-
-    def n_ready(self, most: int) -> int:
-        n_waiting = len(self.segments)
-        return min(most, len(self.half_done) + (n_waiting if self.is_last else n_waiting // 2 * 2))
-
-    def separate(self, n_segments: int) -> Iterator[Stems]:
-        for _ in range(n_segments):
-            if not self.half_done:
-                self._begin()
-            segment, encoded, middle = self.half_done.popleft()
-            stems = self.separator.finished(_items(segment), self.model.decode(encoded, middle))
-            yield stems.reshape(*segment.shape[:-2], *stems.shape[1:])
-
-    def _begin(self) -> None:
-        segments = [self.segments.popleft()]
-        if self.segments and self.segments[0].shape == segments[0].shape:
-            segments.append(self.segments.popleft())
-        encoded = [self.model.encode(_items(segment)) for segment in segments]
-        middle = self.model.middle(torch.cat([each.deepest for each in encoded]))
-        self.half_done.extend(zip(segments, encoded, middle.split(len(encoded[0].deepest)), strict=True))
-
-
-def _items(segment: Mixture) -> Float[Tensor, "item channel time"]:
-    """With one leading axis."""
-    return segment.reshape(-1, *segment.shape[-2:])
 
 
 class _HeardOn:
@@ -247,14 +200,6 @@ class _Cascaded:
     def separate(self, n_segments: int) -> Iterator[Stems]:
         for rest in self.rest.separate(n_segments):
             yield self.cascade.joined(self.taken.popleft(), rest)
-
-
-def _sharing(separator: WaveformSeparator) -> Demucs | None:
-    """Its network if it is one run of a Demucs on a CPU: elsewhere whole segments go together."""
-    model = separator.model
-    if isinstance(model, Demucs) and separator.n_shifts == 1 and separator.device.type == "cpu":
-        return model
-    return None
 
 
 def _hears_on(separator: MaskSeparator, grid: SegmentGrid) -> bool:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -76,26 +75,12 @@ class Demucs(nn.Module):
         Args:
             mixture: Axes batch, channel, time.
         """
-        encoded = self.encode(mixture)
-        return self.decode(encoded, self.middle(encoded.deepest))
-
-    def encode(self, mixture: Mixture) -> Encoded:
-        """The first of the three parts of `forward`, for those who let mixtures share the second."""
         n_samples = mixture.shape[-1]
         n_heard, n_given = self._valid_lengths(n_samples)
         before = (n_heard - n_given) // 2
         standard, mean, deviation = _standardise(mixture)
-        padded = F.pad(standard, (before, n_heard - before - n_samples))
-        return Encoded(self._encoded(padded), mean, deviation, n_samples)
-
-    def middle(self, deepest: Sequence) -> Sequence:
-        """The second: what the LSTM makes of the innermost encoder layer's output."""
-        return self.project(self.lstm(deepest.transpose(1, 2))[0]).transpose(1, 2)  # type: ignore[no-any-return]
-
-    def decode(self, encoded: Encoded, middle: Sequence) -> Stems:
-        """The last."""
-        stems = self._decoded(middle, encoded.skips, encoded.mean.dtype)[..., : encoded.n_samples]
-        return torch.addcmul(encoded.mean[:, None], stems, encoded.deviation[:, None])
+        stems = self._network(F.pad(standard, (before, n_heard - before - n_samples)))
+        return torch.addcmul(mean[:, None], stems[..., :n_samples], deviation[:, None])
 
     def unpadded(self, mixture: Mixture) -> Float[Tensor, "batch source channel _time"]:
         """As `forward`, without padding to a length that the strides divide.
@@ -104,9 +89,7 @@ class Demucs(nn.Module):
         does not hear them.
         """
         standard, mean, deviation = _standardise(mixture)
-        skips = self._encoded(standard)
-        stems = self._decoded(self.middle(skips[-1]), skips, standard.dtype)
-        return stems[..., : mixture.shape[-1]] * deviation[:, None] + mean[:, None]
+        return self._network(standard) * deviation[:, None] + mean[:, None]
 
     def _valid_lengths(self, n_samples: int) -> tuple[int, int]:
         """The least input that the strides divide, and its output of at least n_samples; its middle, if shorter."""
@@ -121,44 +104,19 @@ class Demucs(nn.Module):
             n_given = (n_given - lost - 1) * config.stride + config.kernel
         return -(-n_heard // 2), n_given // 2
 
-    def _encoded(self, standard: Mixture) -> list[Sequence]:
-        """What each encoder layer gives, the outermost first."""
+    def _network(self, standard: Mixture) -> Float[Tensor, "batch source channel _time"]:
+        n_samples = standard.shape[-1]
         features = resample(standard, 1, 2).to(self.project.weight.dtype)
         skips: list[Tensor] = []
-        for layer in self.encoder:
-            features = layer(features)
+        for encoder_layer in self.encoder:
+            features = encoder_layer(features)
             skips.append(features)
-        return skips
-
-    def _decoded(
-        self, features: Sequence, skips: list[Sequence], dtype: torch.dtype
-    ) -> Float[Tensor, "batch source channel _time"]:
-        for layer, skip in zip(self.decoder, reversed(skips), strict=True):
-            features = layer(features, skip)
+        features = self.project(self.lstm(features.transpose(1, 2))[0]).transpose(1, 2)
+        for decoder_layer, skip in zip(self.decoder, reversed(skips), strict=True):
+            features = decoder_layer(features, skip)
         # Source by source: this is where the network holds most.
         by_source = features.unflatten(1, (self.config.n_sources, self.config.n_channels)).unbind(1)
-        return torch.stack([resample(source.to(dtype), 2, 1) for source in by_source], 1)
-
-
-class Encoded(NamedTuple):
-    """What the encoder made of a mixture.
-
-    Attributes:
-        skips: Each layer's output, the outermost first.
-        mean: Taken away from the mixture before.
-        deviation: That it was divided by.
-        n_samples: Of the mixture.
-    """
-
-    skips: list[Sequence]
-    mean: Tensor
-    deviation: Tensor
-    n_samples: int
-
-    @property
-    def deepest(self) -> Sequence:
-        """The innermost layer's output."""
-        return self.skips[-1]
+        return torch.stack([resample(source.to(standard.dtype), 2, 1)[..., :n_samples] for source in by_source], 1)
 
 
 _TILE = 2**14
