@@ -313,7 +313,7 @@ def _turn(mixture: Spec) -> Float[Tensor, "*batch bin frame 2"]:
         power = torch.addcmul(real.square(), imaginary, imaginary)
         number = torch.finfo(power.dtype)
         if power.numel() and bool(power.amin() > number.tiny / number.eps):
-            # Roots of powers take a third of the time of absolute values, where no power is too small to be precise.
+            # Roots of powers take a quarter of the time of absolute values, where no power is too small to be precise.
             (real_left, real_right), (imaginary_left, imaginary_right) = real.unbind(-3), imaginary.unbind(-3)
             scale = torch.mul(*power.rsqrt_().unbind(-3))
             cosine = torch.addcmul(real_left * real_right, imaginary_left, imaginary_right).mul_(scale)
