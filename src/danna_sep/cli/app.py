@@ -68,7 +68,7 @@ app = typer.Typer(
 
 def main() -> None:
     """The program."""
-    threads.wait_asleep()
+    threads.spin_briefly()
     if hasattr(sys.stdout, "reconfigure"):
         # Names of files can hold bytes that are no text; they come out as they are.
         sys.stdout.reconfigure(errors="backslashreplace" if sys.platform == "win32" else "surrogateescape")
