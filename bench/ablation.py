@@ -4,8 +4,9 @@
 
 `--songs` are real ones; `--band` are songs of `danna-sep synthesise`, of which drums, bass and other are used. Their
 vocals are made here, for each kind of singing by itself, so that one can be left out and the others stay as they are:
-words put on tunes or moved into a key by WORLD, recordings as they are, speech in rhythm, choirs. Real songs are drawn
-from half as often as the synthetic ones, kinds of singing equally often. Stopped, the same command goes on.
+words put on tunes or moved into a key by WORLD, recordings as they are, speech in rhythm, choirs, a speech synthesiser
+on tunes and in rhythm. Real songs are drawn from half as often as the synthetic ones, kinds of singing equally often.
+Stopped, the same command goes on.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import soundfile
 from danna_sep.songs import find_songs
 from danna_sep.training.recipes import find_recipe
 from danna_sep.training.synthesis import voices
-from danna_sep.training.synthesis.phrases import Way
+from danna_sep.training.synthesis.phrases import BANKS, Way
 from danna_sep.training.synthesis.placing import RATE_HZ
 from danna_sep.training.synthesis.plan import random_plan
 from danna_sep.training.synthesis.recordings import Recordings
@@ -34,7 +35,9 @@ KINDS: dict[str, tuple[Way, ...]] = {
     "as recorded": ("as they are",),
     "spoken": ("spoken",),
     "choir": ("choir",),
+    "speech synthesiser": ("words", "spoken"),
 }
+SPEAKERS = {name for name, bank in BANKS.items() if bank.pattern.startswith("flite/")}
 LENGTH_S = 60.0
 SEED = 31
 
@@ -45,6 +48,7 @@ Manifests = list[tuple[Path, float]]
 def sing(recordings: Path, kind: str, out: Path, n_songs: int) -> None:
     """Vocal stems of one kind, as songs of which nothing else is known; those that are there stay."""
     studio = Recordings(recordings)
+    banks = SPEAKERS if kind == "speech synthesiser" else set(BANKS) - SPEAKERS
     for index in range(n_songs):
         path = out / f"{kind.replace(' ', '-')}-{index:03d}" / "vocals.flac"
         if path.exists():
@@ -52,7 +56,8 @@ def sing(recordings: Path, kind: str, out: Path, n_songs: int) -> None:
         for attempt in range(20):
             rng = np.random.default_rng([SEED, zlib.crc32(kind.encode()), index, attempt])
             way = KINDS[kind][index % len(KINDS[kind])]
-            sound = voices.vocal(studio, random_plan(rng, LENGTH_S), rng, round(LENGTH_S * RATE_HZ), way=way)
+            n_samples = round(LENGTH_S * RATE_HZ)
+            sound = voices.vocal(studio, random_plan(rng, LENGTH_S), rng, n_samples, way=way, among=banks)
             if np.square(sound).mean() > 1e-5:
                 break
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -79,13 +84,14 @@ def variants(real: Path, band: Path, singing: dict[str, Path]) -> dict[str, Mani
     def sung(kinds: list[str]) -> Manifests:
         return [(singing[kind], 2.0 / len(kinds)) for kind in kinds]
 
-    every = list(KINDS)
+    every = [kind for kind in KINDS if kind != "speech synthesiser"]
     return {
         "real and synthetic": [(real, 1.0), (band, 2.0), *sung(every)],
         **{f"without {kind}": [(real, 1.0), (band, 2.0), *sung([k for k in every if k != kind])] for kind in every},
         "no synthetic singing": [(real, 1.0), (band, 2.0)],
         "synthetic alone": [(band, 2.0), *sung(every)],
         "real alone": [(real, 1.0)],
+        "with a speech synthesiser": [(real, 1.0), (band, 2.0), *sung(list(KINDS))],
     }
 
 

@@ -55,7 +55,7 @@ def test_what_may_not_train_weights_is_never_opened(folder: Path, monkeypatch: p
             super().__init__(path, **options)
 
     monkeypatch.setattr(audio, "AudioReader", Watching)
-    found = Recordings(folder, sonic_pi=folder / "none")
+    found = Recordings(folder, sonic_pi=folder / "none", spoken_by=())
     forbidden = [folder / place for place in FORBIDDEN]
     listed = {path for depth in range(1, 6) for path in found.files("/".join("*" * depth))}
     assert listed

@@ -59,6 +59,10 @@ BANKS: Final[dict[str, Bank]] = {
     "men": Bank("olpc_berklee/male*", 0.0, 1.6, {"held": 1.0, "choir": 1.5, "as they are": 0.5}),
     "hum": Bank("olpc_berklee/vocal*", 2.0, 1.6, {"held": 0.1, "choir": 0.2}),
     "speech": Bank("speech_kerstin/*", 3.5, 7.0, {"words": 1.0, "spoken": 2.5, "as they are": 0.3}),
+    "rms": Bank("flite/rms/*", 0.0, 7.0, {"words": 1.2, "spoken": 0.8}),
+    "awb": Bank("flite/awb/*", 0.5, 7.0, {"words": 0.8, "spoken": 0.5}),
+    "kal": Bank("flite/kal16/*", 0.0, 7.0, {"words": 0.4, "spoken": 0.3}),
+    "slt": Bank("flite/slt/*", 3.5, 7.0, {"words": 0.6, "spoken": 0.4}),
 }
 """Nothing else: alys, ibuki and solfege, which lie in the same folder, are not free enough."""
 

@@ -11,12 +11,15 @@ import numpy as np
 
 from danna_sep import audio
 from danna_sep.errors import SongsError
-from danna_sep.training.synthesis import origins
+from danna_sep.training.synthesis import origins, speakers
 from danna_sep.training.synthesis.origins import Origin
 from danna_sep.training.synthesis.placing import RATE_HZ, Sound, fade
 
 SONIC_PI: Final = Path("/usr/share/sonic-pi/samples")
 """Where Debian's package sonic-pi-samples lies; its files appear as `sonic-pi/...`."""
+
+_SPOKEN: Final = PurePosixPath("voices/flite")
+"""Where the sentences of speech synthesisers appear to lie, a folder for each speaker."""
 
 _ENDINGS: Final = frozenset({".ogg", ".wav", ".flac"})
 _KEPT_BYTES: Final = 200 * 2**20
@@ -33,8 +36,13 @@ class Recordings:
         used: Origins of all that was taken since it was last cleared.
     """
 
-    def __init__(self, folder: Path, sonic_pi: Path = SONIC_PI) -> None:
+    def __init__(self, folder: Path, sonic_pi: Path = SONIC_PI, spoken_by: tuple[str, ...] | None = None) -> None:
         """Find the files.
+
+        Args:
+            folder: Of recordings.
+            sonic_pi: More of them.
+            spoken_by: Speech synthesisers that take part; None for those that are installed.
 
         Raises:
             SongsError: Not a folder, or none of the known recordings is in it.
@@ -56,6 +64,11 @@ class Recordings:
                     self._places[path] = (relative, origin)
         if not any(relative.parts[0] != "sonic-pi" for relative, _ in self._places.values()):
             raise SongsError(f"{folder}: no recordings in it that are known to be free; docs/synthesis.md lists them")
+        for speaker in speakers.installed() if spoken_by is None else spoken_by:
+            for number in range(speakers.N_SENTENCES):
+                relative = _SPOKEN / speaker / str(number)
+                if origin := _origin(relative):
+                    self._places[Path(relative)] = (relative, origin)
 
     def files(self, pattern: str) -> tuple[Path, ...]:
         """Files by a pattern of their place below the folder, sorted; none if there are none.
@@ -91,7 +104,7 @@ class Recordings:
         if key in self._shelf:
             self._shelf.move_to_end(key)
             return self._shelf[key]
-        sound = prepare(_read(path))
+        sound = prepare(self._read(path))
         sound.flags.writeable = False
         self._shelf[key] = sound
         self._n_bytes += sound.nbytes
@@ -109,7 +122,7 @@ class Recordings:
         """
         self._take(path)
         if (path, how) not in self._measures:
-            self._measures[path, how] = measure(_read(path))
+            self._measures[path, how] = measure(self._read(path))
         return self._measures[path, how]
 
     def _take(self, path: Path) -> None:
@@ -117,14 +130,18 @@ class Recordings:
             raise SongsError(f"{path}: not a recording that is known to be free")
         self.used.add(self._places[path][1])
 
+    def _read(self, path: Path) -> Sound:
+        relative, _ = self._places[path]
+        sound = speakers.say(path.parent.name, int(path.name)) if relative.is_relative_to(_SPOKEN) else _decoded(path)
+        return fade(np.ascontiguousarray(sound - sound.mean(axis=1, keepdims=True), dtype=np.float32), 0.001, 0.01)
+
 
 def _origin(relative: PurePosixPath) -> Origin | None:
     return next((origin for origin in origins.recorded() if origin.has(relative)), None)
 
 
-def _read(path: Path) -> Sound:
+def _decoded(path: Path) -> Sound:
     with audio.AudioReader(path) as reader:
         resampler = audio.StreamResampler(reader.info.sample_rate, RATE_HZ, reader.info.n_channels)
         pieces = [resampler.push(block) for block in reader.blocks(_BLOCK)]
-    sound = np.concatenate([*pieces, resampler.finish()], axis=1)
-    return fade(np.ascontiguousarray(sound - sound.mean(axis=1, keepdims=True), dtype=np.float32), 0.001, 0.01)
+    return np.concatenate([*pieces, resampler.finish()], axis=1)

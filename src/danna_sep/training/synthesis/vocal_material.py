@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 
@@ -79,9 +80,13 @@ def files(recordings: Recordings, bank: str) -> list[Path]:
     return [path for path in found if without is None or without not in path.name]
 
 
-def banks_for(recordings: Recordings, way: Way) -> dict[str, float]:
-    """The banks that can serve for a way of singing, as far as their recordings are there, with their weights."""
-    return {name: bank.weights[way] for name, bank in BANKS.items() if way in bank.weights and files(recordings, name)}
+def banks_for(recordings: Recordings, way: Way, among: Collection[str] = BANKS) -> dict[str, float]:
+    """Which of some banks can serve for a way of singing, as far as their recordings are there, with their weights."""
+    return {
+        name: bank.weights[way]
+        for name, bank in BANKS.items()
+        if name in among and way in bank.weights and files(recordings, name)
+    }
 
 
 def _key(path: Path) -> str:

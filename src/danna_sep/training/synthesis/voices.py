@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Final
 
 import numpy as np
 
 from danna_sep.errors import ConfigError
 from danna_sep.training.synthesis import vocal_world
-from danna_sep.training.synthesis.phrases import Way, in_a_row, produce, shortest_step
+from danna_sep.training.synthesis.phrases import BANKS, Way, in_a_row, produce, shortest_step
 from danna_sep.training.synthesis.plan import Plan
 from danna_sep.training.synthesis.recordings import Recordings
 from danna_sep.training.synthesis.singing import SEMITONE, sing
@@ -44,6 +45,7 @@ def vocal(
     n_samples: int,
     *,
     way: Way | None = None,
+    among: Collection[str] = BANKS,
     treated: bool = True,
 ) -> Sound:
     """The vocal stem of a song.
@@ -56,6 +58,7 @@ def vocal(
         rng: Where chance comes from.
         n_samples: Length at 44.1 kHz.
         way: How it is sung; by default at random, among the ways for which there are recordings.
+        among: Banks of recordings to choose from.
         treated: With what a mixing desk does, whose echoes and rooms last into sections without vocals.
 
     Returns:
@@ -68,8 +71,8 @@ def vocal(
     if way is not None and way not in _possible():
         raise ConfigError(f"way={way!r} needs pyworld: pip install pyworld")
     spans = [(a, min(b, n_samples / RATE_HZ)) for a, b in plan.spans("vocals") if a < n_samples / RATE_HZ]
-    way = _way(recordings, rng) if way is None else way
-    banks = {} if way is None else banks_for(recordings, way)
+    way = _way(recordings, among, rng) if way is None else way
+    banks = {} if way is None else banks_for(recordings, way, among)
     if way is None or not spans or not banks:
         return np.zeros((2, n_samples), dtype=np.float32)
     weights = np.array(list(banks.values()))
@@ -93,8 +96,8 @@ def _possible() -> list[Way]:
     return [way for way in WAYS if vocal_world.available() or way in _WITHOUT_WORLD]
 
 
-def _way(recordings: Recordings, rng: Rng) -> Way | None:
-    ways = [way for way in _possible() if banks_for(recordings, way)]
+def _way(recordings: Recordings, among: Collection[str], rng: Rng) -> Way | None:
+    ways = [way for way in _possible() if banks_for(recordings, way, among)]
     if not ways:
         return None
     weights = np.array([WAYS[way] for way in ways])
