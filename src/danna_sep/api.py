@@ -219,6 +219,7 @@ def separate_file(
                 n_done += next(iter(stems.values())).shape[1]
                 if progress:
                     progress(n_done / info.sample_rate, info.duration_s)
+                del stems  # the next ones are made meanwhile
             report = writer.commit()
     return FileResult(outputs, report.n_frames, report.gain, tuple(warnings))
 

@@ -64,6 +64,7 @@ def stems_of_blocks(
     def named() -> Iterator[dict[str, Block]]:
         for stems in stream(mixtures(), separator, None if options.whole else grid, cancelled=cancelled):
             yield from _named(outward.push(stems.numpy()), options, kept)
+            del stems  # the next ones are made meanwhile
         yield from _named(outward.finish(kept.n_frames), options, kept)
 
     return named()

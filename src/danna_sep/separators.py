@@ -116,12 +116,15 @@ class MaskSeparator:
         filtered = None
         if self.n_iterations:
             filtered = wiener(masks * spec.abs()[:, None], precise, self.n_iterations)
-        # One after the other: what an inverse transform needs besides is then that of one stem.
-        stems = []
-        for index in map(SOURCES.index, self.sources):
-            stem_spec = masks[:, index] * precise if filtered is None else filtered[:, index]
-            stems.append(istft(stem_spec, n_samples, self.n_fft, self.hop_length).to(mixture.dtype))
-        return torch.stack(stems, 1).reshape(*mixture.shape[:-2], len(stems), *mixture.shape[-2:])
+        stems = mixture.new_empty(len(spec), len(self.sources), *mixture.shape[-2:])
+        # One after the other: what an inverse transform needs besides is then that of one channel of one stem.
+        for place, index in enumerate(map(SOURCES.index, self.sources)):
+            for channel in range(spec.shape[1]):
+                chosen = (slice(None), index, channel)
+                stem_spec = masks[chosen] * precise[:, channel] if filtered is None else filtered[chosen]
+                stems[:, place, channel] = istft(stem_spec, n_samples, self.n_fft, self.hop_length)
+                del stem_spec
+        return stems.reshape(*mixture.shape[:-2], *stems.shape[1:])
 
     def _mask(self, magnitude: Tensor) -> StemMagnitudes:
         if self.block_frames is None:

@@ -6,6 +6,7 @@ does not depend on how the mixture is cut into blocks.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 
 import torch
@@ -81,10 +82,10 @@ def stream(
                     break
                 _go_on(cancelled)
                 with torch.no_grad():
-                    done = [stems.cpu() for stems in session.separate(n_ready)]
-                for stems in done:
+                    done = deque(stems.cpu() for stems in session.separate(n_ready))
+                while done:
                     n_given += 1
-                    yield stems, is_last and n_given == n_heard
+                    yield done.popleft(), is_last and n_given == n_heard
 
     return join(separated(), grid or SegmentGrid(1, 0))
 

@@ -96,8 +96,10 @@ class UNetStream:
     def masks(self, settled: Float[Tensor, "batch mask _bin frame"]) -> StemMagnitudes:
         """Masks of frames, of any number of those that were `settled`."""
         config = self.model.config
-        masks = torch.sigmoid(settled.to(self._dtype))
-        masks = F.pad(masks, (0, 0, 0, self._n_bins - masks.shape[-2]), value=UNSEEN_MASK)
+        n_heard = settled.shape[-2]
+        masks = settled.new_empty(*settled.shape[:-2], self._n_bins, settled.shape[-1], dtype=self._dtype)
+        torch.sigmoid(settled, out=masks[..., :n_heard, :])
+        masks[..., n_heard:, :] = UNSEEN_MASK
         return masks.reshape(len(masks), config.n_sources, config.n_channels, *masks.shape[-2:])
 
     def _encode(self, magnitude: Magnitude, is_last: bool) -> None:

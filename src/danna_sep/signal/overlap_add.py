@@ -112,10 +112,16 @@ def cut(
 def join(
     segments: Iterable[tuple[Float[Tensor, "*axes _time"], bool]], grid: SegmentGrid
 ) -> Iterator[Float[Tensor, "*axes _out"]]:
-    """What the segments' results add up to, as far as each settles it; the inverse of `cut`."""
+    """What the segments' results add up to, as far as each settles it; the inverse of `cut`.
+
+    Keeps no result while the next one is made.
+    """
     joiner = Joiner(grid)
     for segment, is_last in segments:
-        yield joiner.push(segment, is_last)
+        settled = joiner.push(segment, is_last)
+        del segment
+        yield settled
+        del settled
 
 
 def _ramp(n_samples: int, like: Tensor) -> Float[Tensor, " time"]:
