@@ -170,7 +170,7 @@ def filter_spec(
         epsilon: Regularisation: C = sum_j v_j R_j + sqrt(epsilon) I.
     """
     floor = torch.full((*mixture.shape[:-3], 1, 1), epsilon**0.5, dtype=mixture.real.dtype, device=mixture.device)
-    return _filtered_by(mixture, source_variance(estimates), covariance, floor)
+    return _filtered_by(_rows(mixture), _with_floor(source_variance(estimates), floor), covariance)
 
 
 def wiener(
@@ -236,62 +236,85 @@ def _wiener_of_bins(
     if softmask:
         magnitudes = mixture.abs().unsqueeze(-4) * (magnitudes / (epsilon + magnitudes.sum(-4, keepdim=True)))
     power_scale = scale.square()[..., None, None]
-    left, right = magnitudes.unbind(-3)
-    variance = torch.addcmul(left * left, right, right) / 2
-    sums = _sums_of_magnitudes(magnitudes, mixture)
+    floor = epsilon**0.5 * power_scale
+    rows = _rows(mixture)
+    sums = _sums_of_magnitudes(magnitudes, rows)
+    variances = _doubled_variances(magnitudes, floor, in_place=out is not None)
     for n_left in reversed(range(n_iterations)):
         covariance = spatial_covariance(sums, epsilon, power_scale)
         last = not n_left and not residual
-        estimates = _filtered_by(mixture, variance, covariance, epsilon**0.5 * power_scale, out if last else None)
+        estimates = _filtered_by(rows, variances, covariance, out if last else None)
         if n_left:
-            variance, sums = source_variance(estimates), spatial_sums(estimates)
+            variances, sums = _with_floor(source_variance(estimates), floor), spatial_sums(estimates)
     if out is not None and residual:
         return out.copy_(estimates.narrow(-4, 0, n_sources))
     return estimates.narrow(-4, 0, n_sources)
 
 
-def _sums_of_magnitudes(magnitudes: StemMagnitudes, mixture: Spec) -> SpatialSums:
+Rows = Float[Tensor, "*batch bin channel 2 frame"]
+"""A mixture's real and imaginary parts, with all that belongs to a bin together."""
+
+Variances = Float[Tensor, "*batch bin _source_or_floor frame"]
+"""Of the sources, and the floor of C as one more."""
+
+
+def _rows(mixture: Spec) -> Rows:
+    rows: Tensor = torch.view_as_real(mixture.resolve_conj()).movedim((-4, -1), (-3, -2)).contiguous()
+    return rows
+
+
+def _with_floor(variance: Float[Tensor, "*batch source bin frame"], floor: Float[Tensor, "*batch 1 1"]) -> Variances:
+    variance = variance.movedim(-3, -2)
+    floors = floor.to(variance).unsqueeze(-1).expand(*variance.shape[:-2], 1, variance.shape[-1])
+    return torch.cat((variance, floors), -2)
+
+
+def _doubled_variances(magnitudes: StemMagnitudes, floor: Float[Tensor, "*batch 1 1"], *, in_place: bool) -> Variances:
+    """Twice the variances of estimates that have these magnitudes, and twice the floor: the filter is the same."""
+    n_sources = magnitudes.shape[-4]
+    left, right = magnitudes.movedim(-2, -4).unbind(-2)
+    if not in_place:
+        return _with_floor((left * left + right * right).movedim(-2, -3), 2 * floor)
+    variances = left.new_empty(*left.shape[:-2], n_sources + 1, left.shape[-1])
+    torch.mul(left, left, out=variances[..., :n_sources, :]).addcmul_(right, right)
+    variances[..., n_sources, :] = 2 * floor.to(variances)
+    return variances
+
+
+def _sums_of_magnitudes(magnitudes: StemMagnitudes, rows: Rows) -> SpatialSums:
     """`spatial_sums` of the estimates that have these magnitudes and the mixture's phases, without forming them."""
     left, right = magnitudes.unbind(-3)
     left_sum, right_sum = (torch.linalg.vector_norm(channel, dim=-1).square() for channel in (left, right))
-    cross = ((left * right).unsqueeze(-2) @ _turn(mixture).unsqueeze(-4)).squeeze(-2)
+    product = left.movedim(-3, -2) * right.movedim(-3, -2)
+    cross = (product @ _turn(rows).mT).movedim(-2, -3).contiguous()
     return SpatialSums(left_sum, right_sum, torch.view_as_complex(cross), (left_sum + right_sum) / 2)
 
 
 def _filtered_by(
-    mixture: Spec,
-    variance: Float[Tensor, "*batch source bin frame"],
-    covariance: SpatialCovariance,
-    floor: Float[Tensor, "*batch 1 1"],
-    out: StemSpecs | None = None,
+    rows: Rows, variances: Variances, covariance: SpatialCovariance, out: StemSpecs | None = None
 ) -> StemSpecs:
-    """v_j R_j C^-1 x, in `out` if given; the floor of C is one more source, whose adjugate is the identity.
+    """v_j R_j C^-1 x, in `out` if given; the adjugate of the floor is the identity.
 
     Complex numbers are pairs of real ones inside, so that all sources and channels of a bin are one real matrix.
     """
-    n_sources, n_frames = variance.shape[-3], variance.shape[-1]
-    variance = variance.movedim(-3, -2)  # ..., bin, source, frame
-    floors = floor.to(variance).unsqueeze(-1).expand(*variance.shape[:-2], 1, n_frames)
-    variances = torch.cat((variance, floors), -2)
-
+    n_sources = variances.shape[-2] - 1
     matrices = covariance.matrices()
     products = (matrices.unsqueeze(-3) @ _adjugate(matrices).unsqueeze(-4)).resolve_conj()  # bin, j, k, row, column
     discriminants = products.diagonal(dim1=-2, dim2=-1).sum(-1).real.clamp(min=0) / 2
     half_traces = matrices.diagonal(dim1=-2, dim2=-1).sum(-1).real.unsqueeze(-1) / 2
     with_floor = torch.cat((discriminants, half_traces), -1)
     last_row = torch.cat((half_traces.mT, torch.ones_like(half_traces[..., :1, :])), -1)
-    quadratic = torch.cat((with_floor, last_row), -2).to(variance)
+    quadratic = torch.cat((with_floor, last_row), -2).to(variances)
     determinant = (variances * (quadratic @ variances)).sum(-2)
 
-    rows = torch.cat((products, matrices.unsqueeze(-3)), -3).transpose(-3, -2)  # bin, j, row, k, column
-    real = torch.stack((rows.real, -rows.imag, rows.imag, rows.real), -1).unflatten(-1, (2, 2))
+    weights = torch.cat((products, matrices.unsqueeze(-3)), -3).transpose(-3, -2)  # bin, j, row, k, column
+    real = torch.stack((weights.real, -weights.imag, weights.imag, weights.real), -1).unflatten(-1, (2, 2))
     # bin, j, row, k, column, re or im of the result, of x -> bin, (j row re-im), (k column re-im)
-    weights = real.movedim(-2, -4).flatten(-3).flatten(-4, -2).to(variance)
-    heard = torch.view_as_real(mixture.resolve_conj()).movedim((-4, -1), (-3, -2)) / determinant[..., None, None, :]
-    heard = heard.flatten(-3, -2)  # ..., bin, (channel re-im), frame
+    matrix = real.movedim(-2, -4).flatten(-3).flatten(-4, -2).to(variances)
+    heard = rows.flatten(-3, -2) * determinant.reciprocal().unsqueeze(-2)  # ..., bin, (channel re-im), frame
     weighted = (variances.unsqueeze(-2) * heard.unsqueeze(-3)).flatten(-3, -2)
-    pairs = (weights @ weighted).unflatten(-2, (n_sources, 2, 2))
-    variance = variance[..., None, None, :]
+    pairs = (matrix @ weighted).unflatten(-2, (n_sources, 2, 2))
+    variance = variances[..., :n_sources, None, None, :]
     pairs = pairs * variance if out is None else pairs.mul_(variance)
     real_part, imaginary_part = pairs.unbind(-2)
     if out is None:
@@ -306,21 +329,21 @@ def _adjugate(matrices: Tensor) -> Tensor:
     return torch.stack((d, -b, -c, a), -1).reshape(matrices.shape)
 
 
-def _turn(mixture: Spec) -> Float[Tensor, "*batch bin frame 2"]:
+def _turn(rows: Rows) -> Float[Tensor, "*batch bin 2 frame"]:
     """exp(i (angle(x_left) - angle(x_right))), its real and imaginary part."""
-    if not mixture.requires_grad:
-        real, imaginary = mixture.real.contiguous(), mixture.imag.contiguous()
-        power = torch.addcmul(real.square(), imaginary, imaginary)
-        number = torch.finfo(power.dtype)
-        if power.numel() and bool(power.amin() > number.tiny / number.eps):
+    if not rows.requires_grad:
+        (real_left, real_right), (imaginary_left, imaginary_right) = (part.unbind(-2) for part in rows.unbind(-2))
+        power_left = torch.addcmul(real_left * real_left, imaginary_left, imaginary_left)
+        power_right = torch.addcmul(real_right * real_right, imaginary_right, imaginary_right)
+        number = torch.finfo(rows.dtype)
+        if power_left.numel() and bool(torch.minimum(power_left.amin(), power_right.amin()) > number.tiny / number.eps):
             # Roots of powers take a quarter of the time of absolute values, where no power is too small to be precise.
-            (real_left, real_right), (imaginary_left, imaginary_right) = real.unbind(-3), imaginary.unbind(-3)
-            scale = torch.mul(*power.rsqrt_().unbind(-3))
+            scale = power_left.rsqrt_().mul_(power_right.rsqrt_())
             cosine = torch.addcmul(real_left * real_right, imaginary_left, imaginary_right).mul_(scale)
             sine = torch.addcmul(imaginary_left * real_right, real_left, imaginary_right, value=-1).mul_(scale)
-            return torch.stack((cosine, sine), -1)
-    left, right = _phase(mixture).unbind(-3)
-    return torch.view_as_real(left * right.conj())
+            return torch.stack((cosine, sine), -2)
+    left, right = _phase(torch.view_as_complex(rows.movedim(-2, -1).contiguous())).unbind(-2)
+    return torch.view_as_real(left * right.conj()).movedim(-1, -2)
 
 
 def _phase(mixture: Spec) -> Spec:
