@@ -11,15 +11,8 @@ import torch
 from fill import generator
 from torch import Tensor
 
-from danna_sep.signal.wiener import (
-    filter_spec,
-    magnitude_to_spec,
-    scale_of,
-    spatial_covariance,
-    spatial_sums,
-    wiener,
-    with_residual,
-)
+from danna_sep.signal.spatial import spatial_covariance, spatial_sums
+from danna_sep.signal.wiener import filter_spec, magnitude_to_spec, scale_of, wiener, with_residual
 
 GOLDEN = np.load(Path(__file__).parent / "reference" / "golden.npz")
 
