@@ -137,6 +137,32 @@ def test_a_blend_waits_for_what_hears_ahead(batch: int) -> None:
     assert max(others["shares"].heard) == min(batch, 1)
 
 
+class Sociable(Limited):
+    """Takes less time for three segments together than for one after the other."""
+
+    n_together = 3
+
+
+def test_while_a_blend_waits_segments_go_together() -> None:
+    """For the one that gains by it, when stems are asked for; the last one, which is shorter, by itself."""
+    unet = MaskSeparator(unet_that_has_seen_something(), n_iterations=0)
+    sociable = Sociable(3)
+    mixture = torch.randn(1, 2, 7 * SAMPLE_RATE, generator=torch.Generator().manual_seed(1))
+    grid = SegmentGrid(64 * 1024, 24 * 1024)
+
+    def blended(other: Separator) -> Tensor:
+        both = Blend({"unet": unet, "other": other}, {"unet": (0.5,) * 4, "other": (0.5,) * 4})
+        return torch.cat(list(stream(iter(mixture.split(30000, -1)), both, grid)), -1)
+
+    assert torch.equal(blended(sociable), blended(Limited(1)))
+    assert sum(sociable.heard) == grid.n_segments(mixture.shape[-1])
+    assert max(sociable.heard) > 1
+    assert sociable.heard[-1] == 1
+    alone = Sociable(3)
+    streamed(alone, mixture, None)
+    assert set(alone.heard) == {1}, "alone it gives each segment's stems as soon as it was heard"
+
+
 @pytest.mark.parametrize("hears_on", ["first", "rest"])
 def test_a_cascade_hands_on_what_is_left(hears_on: str) -> None:
     """Of each segment when the first has given its stems, whichever of the two hears ahead."""

@@ -154,6 +154,11 @@ class WaveformSeparator:
         """Where the parameters are."""
         return _device_of(self.model)
 
+    @property
+    def n_together(self) -> int:
+        """Segments that take less time together than one after the other; 1 for none."""
+        return getattr(self.model, "n_together", 1)
+
     def __call__(self, mixture: Mixture) -> Stems:
         """See `Separator`."""
         items = mixture.reshape(-1, *mixture.shape[-2:])

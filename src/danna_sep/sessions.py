@@ -57,7 +57,7 @@ def open_session(separator: Separator, grid: SegmentGrid | None, n_together: int
     if grid and isinstance(separator, Blend):
         sessions = [open_session(each, grid, n_together) for each in separator.active.values()]
         if any(not isinstance(session, _Apart) for session in sessions):
-            return _Blended(separator, sessions)
+            return _Blended(separator, [_early(session) for session in sessions])
     if grid and isinstance(separator, Cascade) and separator.left:
         first, rest = (open_session(each, grid, n_together) for each in (separator.first, separator.rest))
         if not (isinstance(first, _Apart) and isinstance(rest, _Apart)):
@@ -100,6 +100,43 @@ class _Apart:
                 del asked[: len(some)]
                 continue
             torch.cuda.empty_cache()
+
+
+class _Early:
+    """Segments that are separated together as far as they were heard, before they are asked for.
+
+    For a blend, which waits for another separator that hears farther ahead.
+    """
+
+    def __init__(self, separator: Separator, most: int) -> None:
+        self.separator, self.most = separator, most
+        self.segments: deque[Mixture] = deque()
+        self.done: deque[Stems] = deque()
+
+    def hear(self, segment: Mixture, is_last: bool) -> None:
+        self.segments.append(segment)
+
+    def n_ready(self, most: int) -> int:
+        return min(most, len(self.segments) + len(self.done))
+
+    def separate(self, n_segments: int) -> Iterator[Stems]:
+        for _ in range(n_segments):
+            if not self.done:
+                first, *others = (self.segments[place] for place in range(min(self.most, len(self.segments))))
+                # The last segment may be shorter than the others, so it goes by itself.
+                some = [first, *(each for each in others if each.shape == first.shape)]
+                for _ in some:
+                    self.segments.popleft()
+                # Each in memory of its own, which is free again as soon as it was used.
+                self.done.extend(stems.clone() for stems in self.separator(torch.stack(some)))
+            yield self.done.popleft()
+
+
+def _early(session: Session) -> Session:
+    """The same for a separator that takes less time for segments together than for one after the other."""
+    separator = session.separator if isinstance(session, _Apart) else None
+    n_together = getattr(separator, "n_together", 1)
+    return session if separator is None or n_together <= 1 else _Early(separator, n_together)
 
 
 class _HeardOn:

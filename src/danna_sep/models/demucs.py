@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from danna_sep.models.lstm_together import gains_together, remember_together
 from danna_sep.shapes import Mixture, Sequence, Stems
 from danna_sep.signal.resample import resample
 
@@ -104,20 +105,47 @@ class Demucs(nn.Module):
             n_given = (n_given - lost - 1) * config.stride + config.kernel
         return -(-n_heard // 2), n_given // 2
 
+    @property
+    def n_together(self) -> int:
+        """Mixtures of one length that take less time together than one after the other, on a CPU; 1 for none."""
+        return _TOGETHER if gains_together(self.lstm) else 1
+
     def _network(self, standard: Mixture) -> Float[Tensor, "batch source channel _time"]:
-        n_samples = standard.shape[-1]
+        if torch.is_grad_enabled() or self.training or len(standard) == 1 or not gains_together(self.lstm):
+            skips = self._encode(standard)
+            remembered = self.lstm(skips[-1].transpose(1, 2))[0]
+            return self._decode(remembered, skips, standard)
+        # One after the other but for the LSTM, for the layers around it hold the most.
+        items = standard.split(1)
+        encoded = [self._encode(item) for item in items]
+        deepest = torch.cat([skips[-1] for skips in encoded]).transpose(1, 2)
+        stems = standard.new_empty(len(standard), self.config.n_sources, *standard.shape[1:])
+        for out, remembered, item in zip(stems, remember_together(self.lstm, deepest).split(1), items, strict=True):
+            out.copy_(self._decode(remembered, encoded.pop(0), item)[0])
+        return stems
+
+    def _encode(self, standard: Mixture) -> list[Sequence]:
+        """What each layer of the encoder gives."""
         features = resample(standard, 1, 2).to(self.project.weight.dtype)
         skips: list[Tensor] = []
         for encoder_layer in self.encoder:
             features = encoder_layer(features)
             skips.append(features)
-        features = self.project(self.lstm(features.transpose(1, 2))[0]).transpose(1, 2)
-        for decoder_layer, skip in zip(self.decoder, reversed(skips), strict=True):
-            features = decoder_layer(features, skip)
+        return skips
+
+    def _decode(
+        self, remembered: Tensor, skips: list[Sequence], standard: Mixture
+    ) -> Float[Tensor, "batch source channel _time"]:
+        n_samples = standard.shape[-1]
+        features = self.project(remembered).transpose(1, 2)
+        for decoder_layer in self.decoder:
+            features = decoder_layer(features, skips.pop())
         # Source by source: this is where the network holds most.
         by_source = features.unflatten(1, (self.config.n_sources, self.config.n_channels)).unbind(1)
         return torch.stack([resample(source.to(standard.dtype), 2, 1)[..., :n_samples] for source in by_source], 1)
 
+
+_TOGETHER = 3
 
 _TILE = 2**14
 """Steps that an outer layer computes at once, where no gradients are wanted: all would be most of what is held."""

@@ -1,0 +1,60 @@
+"""An LSTM along several sequences at once, against PyTorch's own along each."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from danna_sep.models import Demucs, DemucsConfig, lstm_together
+from danna_sep.models.lstm_together import gains_together, remember_together
+from danna_sep.separators import WaveformSeparator
+
+needs_operators = pytest.mark.skipif(lstm_together._packer() is None, reason="this PyTorch has no packed linear layers")
+
+
+def random_lstm(n_layers: int = 2, hidden: int = 24) -> nn.LSTM:
+    torch.manual_seed(0)
+    return nn.LSTM(20, hidden, n_layers, batch_first=True, bidirectional=True).eval()
+
+
+@needs_operators
+@pytest.mark.parametrize("n_layers", [1, 2])
+@pytest.mark.parametrize("n_sequences", [1, 2, 3, 5])
+def test_it_is_the_lstm_itself(n_layers: int, n_sequences: int) -> None:
+    lstm = random_lstm(n_layers)
+    frames = 3 * torch.randn(n_sequences, 50, 20)
+    before = {name: value.clone() for name, value in lstm.state_dict().items()}
+    with torch.no_grad():
+        together = remember_together(lstm, frames)
+        torch.testing.assert_close(together, lstm(frames)[0], rtol=0, atol=3e-6)
+    assert all(torch.equal(value, before[name]) for name, value in lstm.state_dict().items())
+
+
+def test_where_it_gains_nothing_pytorchs_own_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lstm_together, "_LEAST_HIDDEN", 24)
+    assert gains_together(random_lstm()) == (lstm_together._packer() is not None)
+    assert not gains_together(random_lstm(hidden=23))
+    assert not gains_together(random_lstm().to(torch.bfloat16))
+    assert not gains_together(random_lstm().to("meta"))
+    assert not gains_together(nn.LSTM(20, 24, batch_first=True))
+    monkeypatch.setattr(lstm_together, "_packer", lambda: None)
+    assert not gains_together(random_lstm())
+
+
+@needs_operators
+def test_mixtures_together_are_those_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(1)
+    model = Demucs(DemucsConfig(width=4, n_layers=4)).eval()
+    mixtures = torch.randn(3, 2, 30000)
+    separator = WaveformSeparator(model)
+    assert separator.n_together == 1
+    with torch.no_grad():
+        alone = torch.cat([model(mixture[None]) for mixture in mixtures])
+        monkeypatch.setattr(lstm_together, "_LEAST_HIDDEN", 1)
+        assert separator.n_together > 1
+        together = model(mixtures)
+    assert (together - alone).abs().max() < 1e-5 * alone.abs().max()
+    # With gradients, as in training, nothing changes.
+    model(mixtures[:2, :, :4000]).sum().backward()
+    assert all(parameter.grad is not None for parameter in model.lstm.parameters())
