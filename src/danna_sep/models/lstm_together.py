@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 _LEAST_HIDDEN: Final = 1024
-"""Features from which on it pays: four megabytes of weight a gate. In bfloat16, half of that, it was seen not to pay."""
+"""Features from which on it pays: four megabytes of weight a gate. In bfloat16, half of that, it did not pay."""
 
 Frames = Float[Tensor, "batch _frame _feature"]
 
