@@ -67,8 +67,9 @@ def network(name: str) -> Any:
 def contestant(contest: str, who: str) -> Callable[[Any], Any]:
     """A function from the mixture (tensor) to stems; everything that is loaded once is loaded here."""
     from danna_sep import load
+    from danna_sep.blending import Blend
     from danna_sep.models.precision import lower
-    from danna_sep.separators import Blend, MaskSeparator, WaveformSeparator
+    from danna_sep.separators import MaskSeparator, WaveformSeparator
     from danna_sep.streaming import segment_grid, stream
     from danna_sep.weights.originals import ORIGINAL_BLEND
 
@@ -226,9 +227,10 @@ def agreement(seconds: float = 20) -> str:
 
 def whole(precision: str) -> Any:
     """Our networks and filter, on whole tracks as the original hears them."""
+    from danna_sep.blending import Blend
     from danna_sep.convert import OriginalDemucs
     from danna_sep.models.precision import lower
-    from danna_sep.separators import Blend, MaskSeparator
+    from danna_sep.separators import MaskSeparator
     from danna_sep.weights.originals import ORIGINAL_BLEND
 
     parts: dict[str, Any] = {}

@@ -10,8 +10,8 @@ import soundfile
 import torch
 
 from danna_sep import SOURCES, load, separate, weights
+from danna_sep.blending import Blend
 from danna_sep.evaluation.metrics import mdx_sdr_db
-from danna_sep.separators import Blend
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "caesium-excerpt"
 

@@ -12,9 +12,9 @@ import torch
 
 import danna_sep
 from danna_sep import preset_file, presets, weights
+from danna_sep.blending import Blend
 from danna_sep.errors import ConfigError, CorruptWeights, MissingWeights, WriteFailed
 from danna_sep.preset_file import CascadePart, FilePart, PluginPart, PresetFile, PresetPart, WeightsPart
-from danna_sep.separators import Blend
 from danna_sep.types import SOURCES
 
 ALL = dict.fromkeys(SOURCES, 1.0)

@@ -9,11 +9,12 @@ import pytest
 import torch
 
 from danna_sep import SOURCES, load, separate, weights
+from danna_sep.blending import Blend
 from danna_sep.convert import OriginalDemucs
 from danna_sep.errors import ConfigError, CorruptWeights
 from danna_sep.models import XUMX, XUMXConfig
 from danna_sep.presets import PRESETS
-from danna_sep.separators import Blend, MaskSeparator, WaveformSeparator
+from danna_sep.separators import MaskSeparator, WaveformSeparator
 
 pytestmark = pytest.mark.usefixtures("tiny")
 

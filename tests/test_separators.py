@@ -10,10 +10,11 @@ from torch import Tensor
 
 from adapted import foreign_separators
 from danna_sep.adapters.spleeter import SpleeterSeparator, SpleeterUNet
+from danna_sep.blending import Blend
 from danna_sep.cascade import Cascade
 from danna_sep.errors import Cancelled, ConfigError
 from danna_sep.models import XUMX, Demucs, DemucsConfig, UNet, UNetConfig, XUMXConfig
-from danna_sep.separators import Blend, MaskSeparator, Separator, WaveformSeparator, only
+from danna_sep.separators import MaskSeparator, Separator, WaveformSeparator, only
 from danna_sep.signal.overlap_add import SegmentGrid
 from danna_sep.streaming import segment_grid, stream
 from danna_sep.types import SOURCES

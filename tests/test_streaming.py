@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from danna_sep.blending import Blend
 from danna_sep.cascade import Cascade
 from danna_sep.errors import Cancelled
 from danna_sep.models import XUMX, Demucs, DemucsConfig, UNet, UNetConfig, XUMXConfig
-from danna_sep.separators import Blend, MaskSeparator, Separator, WaveformSeparator
+from danna_sep.separators import MaskSeparator, Separator, WaveformSeparator
 from danna_sep.signal.overlap_add import SegmentGrid
 from danna_sep.streaming import stream
 from danna_sep.types import SAMPLE_RATE, SOURCES

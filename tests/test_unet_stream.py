@@ -131,3 +131,17 @@ def test_networks_that_cannot_stream() -> None:
     for model in (biaxial, training):
         with pytest.raises(ValueError, match="in parts"):
             UNetStream(model)
+
+
+def test_masks_have_the_precision_of_magnitudes() -> None:
+    """Of a network in bfloat16, too: the last nonlinearity is taken in single precision."""
+    stream = UNetStream(network(next(iter(CONFIGS.values()))))
+    with torch.no_grad():
+        stream.hear(torch.rand(1, 2, 70, 64), True)
+        given = stream.settled()
+        assert given is not None
+        low = (8 * torch.randn_like(given)).bfloat16()
+        masks = stream.masks(low)
+    assert masks.dtype == torch.float32
+    expected = torch.sigmoid(low.float())
+    torch.testing.assert_close(masks.flatten(1, 2)[:, :, : low.shape[-2]], expected, rtol=0, atol=1e-6)

@@ -10,8 +10,9 @@ from danna_sep.types import SAMPLE_RATE, SOURCES
 
 if TYPE_CHECKING:
     from danna_sep.api import load, separate, separate_file, stream
+    from danna_sep.blending import Blend
     from danna_sep.options import Options
-    from danna_sep.separators import Blend, Separator
+    from danna_sep.separators import Separator
 
 __version__ = _version("danna-sep")
 
@@ -30,7 +31,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Blend": "separators",
+    "Blend": "blending",
     "Separator": "separators",
     **dict.fromkeys(("Options", "load", "separate", "separate_file", "stream"), "api"),
 }

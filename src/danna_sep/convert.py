@@ -16,10 +16,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from danna_sep import weights
+from danna_sep.blending import Blend
 from danna_sep.errors import ConfigError, UnknownCheckpoint
 from danna_sep.foreign_names import recognise, translated
 from danna_sep.models import XUMX, Demucs, DemucsConfig, Model, UNet, UNetConfig, XUMXConfig
-from danna_sep.separators import Blend, MaskSeparator, Separator
+from danna_sep.separators import MaskSeparator, Separator
 from danna_sep.shapes import Mixture, Stems
 from danna_sep.types import SAMPLE_RATE, SOURCES
 from danna_sep.weights import WeightsEntry

@@ -65,7 +65,8 @@ def load(
 
 
 def _load(preset: str, sources: tuple[str, ...], use: _Use, parents: tuple[Path, ...]) -> Separator:
-    from danna_sep.separators import Blend, only
+    from danna_sep.blending import Blend
+    from danna_sep.separators import only
 
     if preset in presets.PRESETS:
         return _load_built_in(preset, sources, use)
@@ -107,7 +108,8 @@ def _load_part(part: Part, sources: tuple[str, ...], use: _Use, parents: tuple[P
 
 
 def _load_built_in(preset: str, sources: tuple[str, ...], use: _Use) -> Separator:
-    from danna_sep.separators import Blend, only
+    from danna_sep.blending import Blend
+    from danna_sep.separators import only
 
     chosen = presets.find(preset)
     separators = {

@@ -5,8 +5,7 @@ Anything that is called with a mixture and gives stems can be blended and stream
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
@@ -17,12 +16,9 @@ from torch import Tensor, nn
 
 from danna_sep.errors import ConfigError
 from danna_sep.shapes import Mixture, StemMagnitudes, Stems
-from danna_sep.signal.blend import blend
 from danna_sep.signal.stft import istft, stft
 from danna_sep.signal.wiener import wiener
 from danna_sep.types import SAMPLE_RATE, SOURCES
-
-logger = logging.getLogger(__name__)
 
 
 @runtime_checkable
@@ -178,78 +174,6 @@ class WaveformSeparator:
         return stems.reshape(*mixture.shape[:-2], *stems.shape[1:])
 
 
-class Blend:
-    """Weighted sum of separators, with one weight per separator and source.
-
-    A separator all of whose weights are zero is not computed.
-
-    Args:
-        separators: By name.
-        weights: For each of those names, a weight per source of `sources`; 0 for what it does not have.
-        sources: Stems to return.
-        sums_to_one: Whether the weights of a source are meant to; then it is logged where they do not.
-
-    Raises:
-        ConfigError: Names, numbers of weights, sources or rates that do not fit together.
-    """
-
-    def __init__(
-        self,
-        separators: Mapping[str, Separator],
-        weights: Mapping[str, Sequence[float]],
-        sources: tuple[str, ...] = SOURCES,
-        *,
-        sums_to_one: bool = True,
-    ) -> None:
-        _check_blend(separators, weights, sources)
-        self.sums_to_one = sums_to_one
-        self.separators = dict(separators)
-        self.weights = {name: tuple(float(weight) for weight in weights[name]) for name in separators}
-        self.sources = sources
-        self.sample_rate = next(iter(separators.values())).sample_rate
-        for source, total in zip(sources, map(sum, zip(*self.weights.values(), strict=True)), strict=True):
-            if sums_to_one and abs(total - 1) > 1e-3:
-                logger.warning("blend: the weights for %s sum to %.3g, not to one", source, total)
-
-    @property
-    def device(self) -> torch.device | str:
-        """Where the first separator's parameters are; all must be in one place."""
-        return getattr(next(iter(self.separators.values())), "device", "cpu")
-
-    @property
-    def hears_whole_tracks(self) -> bool:
-        """Whether any of the separators does."""
-        return any(getattr(separator, "hears_whole_tracks", False) for separator in self.separators.values())
-
-    def __call__(self, mixture: Mixture) -> Stems:
-        """See `Separator`."""
-        if not self.active:
-            return torch.zeros_like(mixture).unsqueeze(-3).repeat_interleave(len(self.sources), -3)
-        return self.blended(separator(mixture) for separator in self.active.values())
-
-    @property
-    def active(self) -> dict[str, Separator]:
-        """Those that have any weight, by name."""
-        return {name: separator for name, separator in self.separators.items() if any(self.weights[name])}
-
-    def blended(self, estimates: Iterable[Stems]) -> Stems:
-        """Of the stems that the active separators gave, one after the other."""
-        active = self.active
-        placed = (
-            estimate if separator.sources == self.sources else _place(estimate, separator.sources, self.sources)
-            for separator, estimate in zip(active.values(), estimates, strict=True)
-        )
-        return blend(placed, torch.tensor([self.weights[name] for name in active]))
-
-    def only(self, sources: Sequence[str]) -> Blend:
-        """The same for some of its sources, without the separators that add nothing to them."""
-        places = [self.sources.index(source) for source in sources]
-        weights = {name: tuple(row[place] for place in places) for name, row in self.weights.items()}
-        kept = {name: row for name, row in weights.items() if any(row)} or weights
-        separators = {name: _only_shared(self.separators[name], sources) for name in kept}
-        return Blend(separators, kept, tuple(sources), sums_to_one=self.sums_to_one)
-
-
 @dataclass(frozen=True)
 class _Selection:
     """Some of the stems of a separator that always computes all."""
@@ -270,7 +194,7 @@ class _Selection:
         return getattr(self.separator, "hears_whole_tracks", False)
 
     def __call__(self, mixture: Mixture) -> Stems:
-        return _pick(self.separator(mixture), self.separator.sources, self.sources)
+        return pick(self.separator(mixture), self.separator.sources, self.sources)
 
 
 def only(separator: Separator, sources: Sequence[str]) -> Separator:
@@ -292,49 +216,13 @@ def only(separator: Separator, sources: Sequence[str]) -> Separator:
     return _Selection(separator, wanted)
 
 
-def _only_shared(separator: Separator, sources: Sequence[str]) -> Separator:
-    """The separator for those of the sources that it has; all of it if it has none."""
-    shared = [source for source in sources if source in separator.sources]
-    return only(separator, shared) if shared else separator
-
-
-def _pick(
+def pick(
     stems: Stems, available: tuple[str, ...], wanted: tuple[str, ...]
 ) -> Float[Tensor, "*batch _source channel time"]:
+    """Those of the stems that are wanted, in that order; all must be available."""
     places = torch.tensor([available.index(source) for source in wanted], device=stems.device)
     return stems.index_select(-3, places)
 
 
-def _place(
-    stems: Stems, available: tuple[str, ...], wanted: tuple[str, ...]
-) -> Float[Tensor, "*batch _source channel time"]:
-    """The stems that are wanted, zeros for those that are not available."""
-    shared = tuple(source for source in wanted if source in available)
-    picked = _pick(stems, available, shared)
-    if shared == wanted:
-        return picked
-    placed = stems.new_zeros(*stems.shape[:-3], len(wanted), *stems.shape[-2:])
-    return placed.index_copy(-3, torch.tensor([wanted.index(source) for source in shared], device=stems.device), picked)
-
-
 def _device_of(model: nn.Module) -> torch.device:
     return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
-
-
-def _check_blend(
-    separators: Mapping[str, Separator], weights: Mapping[str, Sequence[float]], sources: tuple[str, ...]
-) -> None:
-    if not separators or set(separators) != set(weights):
-        raise ConfigError(f"a blend of {sorted(separators)} needs weights for just these, not {sorted(weights)}")
-    for name, row in weights.items():
-        if len(row) != len(sources):
-            raise ConfigError(f"blend: {name} has {len(row)} weights for {len(sources)} sources")
-        if not all(torch.isfinite(torch.tensor(weight)) for weight in row):
-            raise ConfigError(f"blend: {name} has a weight that is not finite")
-    rates = {separator.sample_rate for separator in separators.values()}
-    if len(rates) > 1:
-        raise ConfigError(f"blend: separators work at different rates: {sorted(rates)} Hz")
-    for name, separator in separators.items():
-        for source, weight in zip(sources, weights[name], strict=True):
-            if weight and source not in separator.sources:
-                raise ConfigError(f"blend: {name} has no {source}, so its weight there must be 0")

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from danna_sep.allocator import apart
+from danna_sep.blending import Blend
 from danna_sep.cascade import Cascade
 from danna_sep.models.mask_stream import open_mask_stream
-from danna_sep.separators import Blend, MaskSeparator, Separator
+from danna_sep.separators import MaskSeparator, Separator
 from danna_sep.shapes import Mixture, Stems
 from danna_sep.signal.overlap_add import SegmentGrid
 

@@ -98,7 +98,7 @@ class UNetStream:
         config = self.model.config
         n_heard = settled.shape[-2]
         masks = settled.new_empty(*settled.shape[:-2], self._n_bins, settled.shape[-1], dtype=self._dtype)
-        torch.sigmoid(settled, out=masks[..., :n_heard, :])
+        masks[..., :n_heard, :].copy_(settled).sigmoid_()
         masks[..., n_heard:, :] = UNSEEN_MASK
         return masks.reshape(len(masks), config.n_sources, config.n_channels, *masks.shape[-2:])
 
