@@ -1,10 +1,10 @@
 """SDR of presets on folders that hold a song's stems (drums, bass, other, vocals in any format soundfile reads).
 
-    python bench/quality.py examples/caesium-excerpt [FOLDER ...] [--preset danna --preset fast]
+    python bench/quality.py examples/caesium-excerpt [FOLDER ...] [--together] [--preset danna --preset fast]
 
-The mixture is the sum of the stems. Prints a table per folder: signal-to-distortion ratio in dB as in the Music
-Demixing Challenge 2021, over the whole track; for comparison, the mixture itself and a quarter of it taken for every
-stem.
+The mixture is the sum of the stems. Prints a table per folder, or one of the means over all: signal-to-distortion
+ratio in dB as in the Music Demixing Challenge 2021, over the whole track; for comparison, the mixture itself and a
+quarter of it taken for every stem.
 """
 
 from __future__ import annotations
@@ -40,23 +40,33 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", nargs="+", type=Path)
     parser.add_argument("--preset", action="append", help="default: danna, fast, xumx, unet, demucs")
+    parser.add_argument("--together", action="store_true", help="one table, of the means over all folders")
     arguments = parser.parse_args()
     presets = arguments.preset or ["danna", "fast", "xumx", "unet", "demucs"]
+    separators = {preset: load(preset) for preset in presets}
+    tables = []
     for folder in arguments.folders:
         references, rate = read_stems(folder)
         mixture = references.sum(0)
-        rows = {
-            "mixture": mixture.expand(4, -1, -1),
-            "mixture / 4": mixture.expand(4, -1, -1) / 4,
+        table = {
+            "mixture": mdx_sdr_db(references, mixture.expand(4, -1, -1)),
+            "mixture / 4": mdx_sdr_db(references, mixture.expand(4, -1, -1) / 4),
         }
-        for preset in presets:
-            stems = separate(mixture, rate, load(preset))
-            rows[preset] = torch.stack([stems[source] for source in SOURCES])
-        print(f"\n{folder} ({mixture.shape[1] / rate:.0f} s)\n")
-        print(f"| | {' | '.join(SOURCES)} | mean |\n|---|{'---|' * 5}")
-        for name, estimate in rows.items():
-            sdr = mdx_sdr_db(references, estimate)
-            print(f"| {name} | {' | '.join(f'{value:.2f}' for value in sdr)} | {sdr.mean():.2f} |", flush=True)
+        for preset, separator in separators.items():
+            stems = separate(mixture, rate, separator)
+            table[preset] = mdx_sdr_db(references, torch.stack([stems[source] for source in SOURCES]))
+        tables.append(table)
+        if not arguments.together:
+            show(f"{folder} ({mixture.shape[1] / rate:.0f} s)", table)
+    if arguments.together:
+        means = {name: torch.stack([table[name] for table in tables]).mean(0) for name in tables[0]}
+        show(f"mean of {len(tables)}", means)
+
+
+def show(title: str, table: dict[str, torch.Tensor]) -> None:
+    print(f"\n{title}\n\n| | {' | '.join(SOURCES)} | mean |\n|---|{'---|' * 5}")
+    for name, sdr in table.items():
+        print(f"| {name} | {' | '.join(f'{value:.2f}' for value in sdr)} | {sdr.mean():.2f} |", flush=True)
 
 
 if __name__ == "__main__":
