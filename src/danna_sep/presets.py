@@ -49,15 +49,15 @@ def _original(blend: Mapping[str, Sequence[float]], summary: str) -> Preset:
 PRESETS: Final[Mapping[str, Preset]] = {
     "danna": _bundle(
         {
-            "xumx": (0.06, 0.08, 0.19, 0.07),
-            "unet": (0.94, 0.71, 0.81, 0.93),
-            "demucs": (0.00, 0.21, 0.00, 0.00),
+            "xumx": (0.12, 0.17, 0.00, 0.13),
+            "unet": (0.88, 0.83, 1.00, 0.87),
+            "demucs": (0.00, 0.00, 0.00, 0.00),  # it would add nothing
         },
-        "all three models, with the weights that ship",
+        "X-UMX and U-Net, with the weights that ship; their Demucs adds nothing yet",
     ),
     "fast": _bundle(
-        {"unet": (1.0, 0.76, 1.0, 0.94), "demucs": (0.0, 0.24, 0.0, 0.06)},
-        "U-Net and Demucs, with the weights that ship",
+        {"unet": _ALONE, "demucs": (0.0, 0.0, 0.0, 0.0)},
+        "U-Net without X-UMX, with the weights that ship; their Demucs adds nothing yet",
     ),
     "xumx": _bundle({"xumx": _ALONE}, "X-UMX alone"),
     "unet": _bundle({"unet": _ALONE}, "U-Net alone"),
