@@ -10,7 +10,7 @@ from danna_sep.models import Demucs, DemucsConfig, lstm_together
 from danna_sep.models.lstm_together import gains_together, remember_together
 from danna_sep.separators import WaveformSeparator
 
-needs_operators = pytest.mark.skipif(lstm_together._packer() is None, reason="this PyTorch has no packed linear layers")
+needs_operators = pytest.mark.skipif(not lstm_together._has_operators(), reason="PyTorch has no packed linear layers")
 
 
 def random_lstm(n_layers: int = 2, hidden: int = 24) -> nn.LSTM:
@@ -33,12 +33,12 @@ def test_it_is_the_lstm_itself(n_layers: int, n_sequences: int) -> None:
 
 def test_where_it_gains_nothing_pytorchs_own_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lstm_together, "_LEAST_HIDDEN", 24)
-    assert gains_together(random_lstm()) == (lstm_together._packer() is not None)
+    assert gains_together(random_lstm()) == lstm_together._has_operators()
     assert not gains_together(random_lstm(hidden=23))
     assert not gains_together(random_lstm().to(torch.bfloat16))
     assert not gains_together(random_lstm().to("meta"))
     assert not gains_together(nn.LSTM(20, 24, batch_first=True))
-    monkeypatch.setattr(lstm_together, "_packer", lambda: None)
+    monkeypatch.setattr(lstm_together, "_has_operators", lambda: False)
     assert not gains_together(random_lstm())
 
 
@@ -54,6 +54,7 @@ def test_mixtures_together_are_those_one_by_one(monkeypatch: pytest.MonkeyPatch)
         monkeypatch.setattr(lstm_together, "_LEAST_HIDDEN", 1)
         assert separator.n_together > 1
         together = model(mixtures)
+        assert model.unpadded(mixtures).shape[-1] == model.unpadded(mixtures[:1]).shape[-1] < mixtures.shape[-1]
     assert (together - alone).abs().max() < 1e-5 * alone.abs().max()
     # With gradients, as in training, nothing changes.
     model(mixtures[:2, :, :4000]).sum().backward()

@@ -110,34 +110,29 @@ class _Early:
     """
 
     def __init__(self, separator: Separator, most: int) -> None:
-        self.separator, self.most = separator, most
-        self.segments: deque[Mixture] = deque()
+        self.apart = _Apart(separator, most)
         self.done: deque[Stems] = deque()
 
     def hear(self, segment: Mixture, is_last: bool) -> None:
-        self.segments.append(segment)
+        self.apart.hear(segment, is_last)
 
     def n_ready(self, most: int) -> int:
-        return min(most, len(self.segments) + len(self.done))
+        return min(most, len(self.done) + self.apart.n_ready(most))
 
     def separate(self, n_segments: int) -> Iterator[Stems]:
         for _ in range(n_segments):
             if not self.done:
-                first, *others = (self.segments[place] for place in range(min(self.most, len(self.segments))))
-                # The last segment may be shorter than the others, so it goes by itself.
-                some = [first, *(each for each in others if each.shape == first.shape)]
-                for _ in some:
-                    self.segments.popleft()
+                some = self.apart.separate(self.apart.n_ready(self.apart.most))
                 # Each in memory of its own, which is free again as soon as it was used.
-                self.done.extend(stems.clone() for stems in self.separator(torch.stack(some)))
+                self.done.extend(stems.clone() for stems in some)
             yield self.done.popleft()
 
 
 def _early(session: Session) -> Session:
     """The same for a separator that takes less time for segments together than for one after the other."""
-    separator = session.separator if isinstance(session, _Apart) else None
-    n_together = getattr(separator, "n_together", 1)
-    return session if separator is None or n_together <= 1 else _Early(separator, n_together)
+    if isinstance(session, _Apart) and (most := getattr(session.separator, "n_together", 1)) > 1:
+        return _Early(session.separator, most)
+    return session
 
 
 class _HeardOn:

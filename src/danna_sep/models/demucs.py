@@ -119,10 +119,13 @@ class Demucs(nn.Module):
         items = standard.split(1)
         encoded = [self._encode(item) for item in items]
         deepest = torch.cat([skips[-1] for skips in encoded]).transpose(1, 2)
-        stems = standard.new_empty(len(standard), self.config.n_sources, *standard.shape[1:])
-        for out, remembered, item in zip(stems, remember_together(self.lstm, deepest).split(1), items, strict=True):
-            out.copy_(self._decode(remembered, encoded.pop(0), item)[0])
-        return stems
+        remembered_by_item = remember_together(self.lstm, deepest).split(1)
+        return torch.cat(
+            [
+                self._decode(remembered, encoded.pop(0), item)
+                for remembered, item in zip(remembered_by_item, items, strict=True)
+            ]
+        )
 
     def _encode(self, standard: Mixture) -> list[Sequence]:
         """What each layer of the encoder gives."""
@@ -146,6 +149,7 @@ class Demucs(nn.Module):
 
 
 _TOGETHER = 3
+"""Each more holds all that its encoder gave, and saves less than the one before."""
 
 _TILE = 2**14
 """Steps that an outer layer computes at once, where no gradients are wanted: all would be most of what is held."""

@@ -6,7 +6,6 @@ the weight is larger than the processor's caches, that is the time it takes: her
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final
 
 import torch
@@ -31,7 +30,7 @@ def gains_together(lstm: nn.LSTM) -> bool:
         and lstm.bidirectional
         and lstm.batch_first
         and not lstm.proj_size
-        and _packer() is not None
+        and _has_operators()
     )
 
 
@@ -51,9 +50,6 @@ def remember_together(lstm: nn.LSTM, frames: Frames) -> Frames:
 
 def _along(lstm: nn.LSTM, suffix: str, frames: Frames, order: range) -> Frames:
     """One direction of one layer."""
-    packer = _packer()
-    if packer is None:
-        raise RuntimeError("this PyTorch has no packed linear layers; ask gains_together before")
     heard, remembered, bias, other_bias = (
         getattr(lstm, name + suffix).detach() for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
     )
@@ -65,12 +61,12 @@ def _along(lstm: nn.LSTM, suffix: str, frames: Frames, order: range) -> Frames:
     given[..., new] *= 2
     weight = remembered.clone()
     weight[new] *= 2
-    recall = packer(weight, n_sequences)
+    packed = torch.ops.mkldnn._reorder_linear_weight(weight, n_sequences)
     state = frames.new_zeros(n_sequences, n_hidden)
     cell = torch.zeros_like(state)
     out = frames.new_empty(n_sequences, n_frames, n_hidden)
     for frame in order:
-        gates = given[frame].add_(recall(state)).sigmoid_()
+        gates = given[frame].add_(torch.ops.mkldnn._linear_pointwise(state, packed, None, "none", [], "")).sigmoid_()
         enter, keep, candidate, leave = gates.split(n_hidden, 1)
         cell.mul_(keep).addcmul_(enter, candidate, value=2).sub_(enter)
         state = torch.tanh(cell).mul_(leave)
@@ -78,16 +74,6 @@ def _along(lstm: nn.LSTM, suffix: str, frames: Frames, order: range) -> Frames:
     return out
 
 
-def _packer() -> Callable[[Tensor, int], Callable[[Tensor], Tensor]] | None:
-    """What lays a weight out for products with a few rows; None where PyTorch has no such operators."""
-    operators = torch.ops.mkldnn
-    try:
-        pack, multiply = operators._reorder_linear_weight, operators._linear_pointwise
-    except AttributeError:
-        return None
-
-    def packed(weight: Tensor, n_rows: int) -> Callable[[Tensor], Tensor]:
-        laid_out = pack(weight, n_rows)
-        return lambda rows: multiply(rows, laid_out, None, "none", [], "")
-
-    return packed
+def _has_operators() -> bool:
+    """Whether PyTorch has those that lay a weight out for products with a few rows; they are not public."""
+    return all(hasattr(torch.ops.mkldnn, name) for name in ("_reorder_linear_weight", "_linear_pointwise"))
