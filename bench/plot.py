@@ -48,7 +48,7 @@ def main() -> None:
             axis.bar_label(bars, [row[column] for row in rows], padding=3, fontsize=8)
             axis.invert_yaxis()
             axis.margins(x=0.15)
-            axis.set_title(f"{title.partition(',')[0]}: {name}", fontsize=9)
+            axis.set_title(f"{title.rpartition(',')[0]}: {name}", fontsize=9)
             axis.tick_params(labelsize=8)
         pair[1].set_yticks([])
     figure.savefig(picture, dpi=90)
