@@ -6,15 +6,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from danna_sep.models.frame_queues import Lead, Part
+from danna_sep.models.frame_queues import Lead, Part, without_rooms
 
 LEAD = Lead(1, 2)
 
 
 def frames(start: int, n_frames: int, first: int) -> torch.Tensor:
-    """(1, 3, 4, n_frames), in which each number tells its queue and frame, in the layout that convolutions give."""
+    """(1, 3, n_frames, 4), in which each number tells its queue and frame, in the layout that convolutions give."""
     numbers = torch.arange(start, start + n_frames, dtype=torch.float32) + first
-    return numbers.expand(1, 3, 4, n_frames).contiguous(memory_format=torch.channels_last)
+    return numbers[:, None].expand(1, 3, n_frames, 4).contiguous(memory_format=torch.channels_last)
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=30))
@@ -28,25 +28,57 @@ def test_queues_give_what_was_put_in_order(steps: list[tuple[int, int]]) -> None
             part.put(queue, frames(n_put, n_new, first))
         n_put += n_new
         stacked, n_before = part.stack(("one", "other"), LEAD, n_wanted)
-        n_given = stacked.shape[-1] - n_before
+        n_given = stacked.shape[2] - n_before
         assert n_given == min(n_wanted, n_put - n_taken)
         expected = torch.arange(n_taken - n_before, n_taken + n_given)
         for channels, first in ((stacked[0, :3], 1000), (stacked[0, 3:], 2000)):
-            assert torch.equal(channels, torch.where(expected < 0, 0, expected + first).expand(3, 4, -1).float())
+            assert torch.equal(
+                channels, torch.where(expected < 0, 0, expected + first)[:, None].expand(3, -1, 4).float()
+            )
         n_taken += n_given
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=30))
-def test_what_waits_is_added_to_what_comes(steps: list[tuple[int, int]]) -> None:
+def test_what_was_put_apart_stays_until_it_is_taken(steps: list[tuple[int, int]]) -> None:
+    """Memory that serves again must not be that of frames that still wait."""
     kept: dict[str, tuple[torch.Tensor, ...]] = {}
     n_put = n_taken = 0
     for n_new, n_wanted in steps:
         part = Part(kept, False)
-        part.put("waiting", frames(n_put, n_new, 1000))
+        part.put_apart("skip", frames(n_put, n_new, 1000))
         n_put += n_new
+        stacked, n_before = part.stack(("skip",), Lead(0, 0), n_wanted)
+        assert n_before == 0
+        assert torch.equal(stacked, frames(n_taken, min(n_wanted, n_put - n_taken), 1000))
+        n_taken += stacked.shape[2]
+
+
+def test_memory_apart_serves_again() -> None:
+    """And no more of it is kept than waited at once."""
+    part = Part({}, False)
+    places = set()
+    for i in range(6):
+        part.put_apart("skip", frames(8 * i, 8, 0))
+        places.add(part.kept["skip"][-1].data_ptr())
+        if i:
+            part.stack(("skip",), Lead(0, 0), 8)
+    assert len(places) <= 3
+    rooms = set(part.kept) - set(without_rooms(part.kept))
+    assert [len(part.kept[name]) for name in rooms] == [len(places)]
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=30))
+def test_what_waits_is_joined_by_what_comes(steps: list[tuple[int, int]]) -> None:
+    kept: dict[str, tuple[torch.Tensor, ...]] = {}
+    n_put = n_taken = 0
+    for n_new, n_wanted in steps:
+        part = Part(kept, False)
+        waiting = part.joined("waiting", frames(n_put, n_new, 1000))
+        n_put += n_new
+        assert torch.equal(waiting, frames(n_taken, n_put - n_taken, 1000))
         n_now = min(n_wanted, n_put - n_taken)
-        total = part.add("waiting", frames(n_taken, n_now, 0))
-        assert torch.equal(total, frames(n_taken, n_now, 0) + frames(n_taken, n_now, 1000))
+        part.keep("waiting", waiting[:, :, n_now:])
+        waiting.zero_()  # what is kept is a copy
         n_taken += n_now
 
 
@@ -58,5 +90,15 @@ def test_a_lead_is_what_came_before(lengths: list[int]) -> None:
         led, n_before = Part(kept, False).led("led", frames(n_heard, n_new, 1000), LEAD)
         expected = torch.arange(n_heard - n_before, n_heard + n_new)
         assert n_before == min(LEAD.later, n_heard + LEAD.at_first)
-        assert torch.equal(led, torch.where(expected < 0, 0, expected + 1000).expand(1, 3, 4, -1).float())
+        assert torch.equal(led, torch.where(expected < 0, 0, expected + 1000)[:, None].expand(1, 3, -1, 4).float())
         n_heard += n_new
+
+
+def test_a_lead_is_rectified_as_it_is_copied() -> None:
+    part = Part({}, False)
+    assert torch.equal(
+        part.led("led", frames(0, 4, -2), LEAD, rectify=True).features[0, 0, :, 0], torch.tensor([0.0, 0, 0, 0, 1])
+    )
+    assert torch.equal(
+        part.led("led", frames(4, 1, -2), LEAD, rectify=True).features[0, 0, :, 0], torch.tensor([0.0, 1, 2])
+    )

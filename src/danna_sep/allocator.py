@@ -49,8 +49,15 @@ def apart(tensor: Tensor) -> Tensor:
 
     if tensor.device.type != "cpu" or not tensor.numel():
         return tensor.clone()
-    memory = mmap.mmap(-1, tensor.numel() * tensor.element_size())
+    memory = _fresh_memory(tensor.numel() * tensor.element_size())
     # Strides of a dense tensor whose axes follow one another in memory as those of `tensor` do.
     strides = torch.empty_like(tensor, device="meta").stride()
     flat = torch.frombuffer(memory, dtype=tensor.dtype)
     return flat.as_strided(tensor.shape, strides).copy_(tensor)
+
+
+def _fresh_memory(n_bytes: int) -> mmap.mmap:
+    """Memory of this process alone, where one can ask for that: shared memory takes longer to get."""
+    if sys.platform == "win32":
+        return mmap.mmap(-1, n_bytes)
+    return mmap.mmap(-1, n_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)

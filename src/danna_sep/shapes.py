@@ -19,5 +19,7 @@ Magnitude: TypeAlias = Float[Tensor, "*batch channel bin frame"]
 StemMagnitudes: TypeAlias = Float[Tensor, "*batch source channel bin frame"]
 Features: TypeAlias = Float[Tensor, "batch _feature _bin _frame"]
 """What flows inside a 2-D network; a layer may change all axes but the first."""
+FramedFeatures: TypeAlias = Float[Tensor, "batch _feature _frame _bin"]
+"""The same where frames come in parts."""
 Sequence: TypeAlias = Float[Tensor, "batch _feature _time"]
 """What flows inside a 1-D network; likewise."""

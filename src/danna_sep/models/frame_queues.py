@@ -1,4 +1,7 @@
-"""What the layers of a network keep of a track's frames while these come in parts."""
+"""What the layers of a network keep of a track's frames while these come in parts.
+
+Frames are the third axis of all features, and outermost in memory.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +14,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from danna_sep.allocator import apart
-from danna_sep.shapes import Features
+from danna_sep.shapes import FramedFeatures
 
 
 class Led(NamedTuple):
     """Features, and how many frames in front of the new ones are earlier ones, or zeros before the first."""
 
-    features: Features
+    features: FramedFeatures
     n_before: int
 
 
@@ -28,6 +31,9 @@ class Lead(NamedTuple):
     later: int
 
 
+_ROOMS = " rooms"
+
+
 @dataclass
 class Part:
     """What layers keep from part to part, by name, while one part goes through."""
@@ -36,53 +42,71 @@ class Part:
     is_last: bool
     cut: set[str] = field(default_factory=set)
 
-    def led(self, name: str, features: Tensor, lead: Lead) -> Led:
-        """With the end of what went by that name before in front."""
-        if name in self.kept:
-            (before,) = self.kept[name]
-            led = Led(torch.cat((before, features), -1), before.shape[-1]) if before.shape[-1] else Led(features, 0)
-        else:
-            led = Led(F.pad(features, (lead.at_first, 0)), lead.at_first)
+    def led(self, name: str, features: FramedFeatures, lead: Lead, *, rectify: bool = False) -> Led:
+        """With the end of what went by that name before in front; rectified on the way, if wanted."""
+        (before,) = self.kept.get(name, (None,))
+        led = _led(before, lead.at_first, features, rectify)
         self._keep(name, led.features, lead)
         return led
 
-    def _keep(self, name: str, features: Tensor, lead: Lead) -> None:
-        start = max(0, features.shape[-1] - lead.later)
-        self.kept[name] = (self._copied(f"{name} place", features[..., start:]),)  # not a view, which would hold all
+    def _keep(self, name: str, features: FramedFeatures, lead: Lead) -> None:
+        self.keep(name, features[:, :, max(0, features.shape[2] - lead.later) :])
 
-    def put(self, name: str, features: Features) -> None:
+    def keep(self, name: str, features: FramedFeatures) -> None:
+        """For the next part; a copy, not a view that would hold all that it is a part of."""
+        self.kept[name] = (self._copied(f"{name} place", features),)
+
+    def joined(self, name: str, features: FramedFeatures) -> FramedFeatures:
+        """Behind what was kept by that name, if anything was."""
+        (before,) = self.kept.get(name, (None,))
+        return _led(before, 0, features, False).features
+
+    def put(self, name: str, features: FramedFeatures) -> None:
         """At the end of a queue."""
-        self.kept[name] = (*(piece for piece in self.kept.get(name, ()) if piece.shape[-1]), features)
+        self.kept[name] = (*(piece for piece in self.kept.get(name, ()) if piece.shape[2]), features)
+
+    def put_apart(self, name: str, features: FramedFeatures) -> None:
+        """Likewise where it will be long until they are taken: in memory apart, which serves again when they were."""
+        if features.device.type != "cpu" or not features.numel():
+            self.put(name, features.clone())
+            return
+        waiting = {piece.untyped_storage().data_ptr() for piece in self.kept.get(name, ())}
+        rooms = self.kept.get(name + _ROOMS, ())
+        free = [room for room in rooms if room.shape == features.shape and room.data_ptr() not in waiting]
+        used = [room for room in rooms if room.data_ptr() in waiting]
+        put = free.pop().copy_(features) if free else apart(features)
+        self.kept[name + _ROOMS] = (*used, *free, put)
+        self.put(name, put)
 
     def _copied(self, place: str, features: Tensor) -> Tensor:
         """A copy that stays where the last one of that place stood, which nobody needs any more.
 
         New memory has to be had from the system page by page, which takes longer than the copy.
         """
-        (room,) = self.kept.get(place, (features[..., :0],))
-        if features.device.type != "cpu" or not features.shape[-1]:
+        (room,) = self.kept.get(place, (features[:, :, :0],))
+        if features.device.type != "cpu" or not features.shape[2]:
             return features.clone()
-        if features.shape[-1] > room.shape[-1]:
+        if features.shape[2] > room.shape[2]:
             room = apart(features)
             self.kept[place] = (room,)
             return room
         if features.untyped_storage().data_ptr() == room.untyped_storage().data_ptr():
             return features
-        return room[..., : features.shape[-1]].copy_(features)
+        return room[:, :, : features.shape[2]].copy_(features)
 
-    def take(self, name: str, n_frames: int) -> list[Features]:
+    def take(self, name: str, n_frames: int) -> list[FramedFeatures]:
         """From the start of a queue, in pieces; at least one of no frames. When they are used, `settle` the queue."""
         taken: list[Tensor] = []
         rest: list[Tensor] = []
         for piece in self.kept[name]:
-            here = min(piece.shape[-1], n_frames)
+            here = min(piece.shape[2], n_frames)
             n_frames -= here
-            taken.append(piece[..., :here])
-            if here < piece.shape[-1]:
-                rest.append(piece[..., here:])
+            taken.append(piece[:, :, :here])
+            if here < piece.shape[2]:
+                rest.append(piece[:, :, here:])
                 self.cut.update((name,) if here else ())
         # Where nothing is left, a piece of no frames tells the shape.
-        self.kept[name] = tuple(rest) or (taken[-1][..., :0].clone(),)
+        self.kept[name] = tuple(rest) or (taken[-1][:, :, :0].clone(),)
         return taken
 
     def settle(self, name: str) -> None:
@@ -103,48 +127,63 @@ class Part:
         name = f"{queues[0]} stacked"
         first, widths = taken[0][0], [pieces[0].shape[1] for pieces in taken]
         before = self.kept[name][0] if name in self.kept else None
-        n_before = lead.at_first if before is None else before.shape[-1]
-        shape = (len(first), sum(widths), max(pieces[0].shape[2] for pieces in taken), n_before + n_frames)
-        stacked = torch.empty(shape, dtype=first.dtype, device=first.device, memory_format=torch.channels_last)
+        n_before = lead.at_first if before is None else before.shape[2]
+        shape = (len(first), sum(widths), n_before + n_frames, max(pieces[0].shape[3] for pieces in taken))
+        stacked = _room(shape, first)
         if n_before:
-            stacked[..., :n_before] = 0 if before is None else before
+            stacked[:, :, :n_before] = 0 if before is None else before
         for pieces, place in zip(taken, stacked.split(widths, 1), strict=True):
             start = n_before
             for piece in pieces:
-                here = place[..., start : start + piece.shape[-1]]
-                here[:, :, : piece.shape[2]] = piece
-                here[:, :, piece.shape[2] :] = 0
-                start += piece.shape[-1]
+                here = place[:, :, start : start + piece.shape[2]]
+                here[..., : piece.shape[3]] = piece
+                here[..., piece.shape[3] :] = 0
+                start += piece.shape[2]
         for queue in queues:
             self.settle(queue)
         self._keep(name, stacked, lead)
         return Led(stacked, n_before)
 
-    def add(self, name: str, features: Features) -> Features:
-        """To features, in place, the next of a queue, which is ahead of them."""
-        start = 0
-        for piece in self.take(name, features.shape[-1]):
-            features[..., start : start + piece.shape[-1]] += piece
-            start += piece.shape[-1]
-        self.settle(name)
-        return features
-
-    def behind(self, features: Features, n_frames: int) -> Features:
+    def behind(self, features: FramedFeatures, n_frames: int) -> FramedFeatures:
         """With zeros behind the track's last frame."""
-        return F.pad(features, (0, n_frames)) if self.is_last else features
+        return F.pad(features, (0, 0, 0, n_frames)) if self.is_last else features
 
-    def pool(self, name: str, features: Features) -> Features:
+    def pool(self, name: str, features: FramedFeatures) -> FramedFeatures:
         """Means of two by two bins and frames."""
-        (odd,) = self.kept.get(name, (features[..., :0],))
-        if odd.shape[-1]:
-            features = torch.cat((odd, features), -1)
-        n_frames = features.shape[-1] // 2 * 2
-        self.kept[name] = (features[..., n_frames:].clone(),)
+        (odd,) = self.kept.get(name, (features[:, :, :0],))
+        if odd.shape[2]:
+            features = torch.cat((odd, features), 2)
+        n_frames = features.shape[2] // 2 * 2
+        self.kept[name] = (features[:, :, n_frames:].clone(),)
         if not n_frames:
-            return features.new_empty(*features.shape[:-2], features.shape[-2] // 2, 0)
-        return F.avg_pool2d(features[..., :n_frames], 2)
+            return features.new_empty(*features.shape[:2], 0, features.shape[3] // 2)
+        return F.avg_pool2d(features[:, :, :n_frames], 2)
+
+
+def without_rooms(kept: dict[str, tuple[Tensor, ...]]) -> dict[str, tuple[Tensor, ...]]:
+    """What is kept but for memory that would serve again, once nothing more is put apart."""
+    return {name: pieces for name, pieces in kept.items() if not name.endswith(_ROOMS)}
+
+
+def _room(shape: Sequence[int], like: Tensor) -> FramedFeatures:
+    return torch.empty(tuple(shape), dtype=like.dtype, device=like.device, memory_format=torch.channels_last)
+
+
+def _led(before: Tensor | None, n_zeros: int, features: FramedFeatures, rectify: bool) -> Led:
+    """Features behind those before, or behind zeros."""
+    batch, n_features, n_frames, n_bins = features.shape
+    n_before = n_zeros if before is None else before.shape[2]
+    whole = _room((batch, n_features, n_before + n_frames, n_bins), features)
+    if n_before:
+        whole[:, :, :n_before] = 0 if before is None else before
+    new = whole[:, :, n_before:]
+    if rectify:
+        torch.clamp_min(features, 0, out=new)
+    else:
+        new.copy_(features)
+    return Led(whole, n_before)
 
 
 def count_frames(pieces: Sequence[Tensor]) -> int:
     """Of all pieces of a queue."""
-    return sum(piece.shape[-1] for piece in pieces)
+    return sum(piece.shape[2] for piece in pieces)

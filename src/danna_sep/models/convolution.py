@@ -1,0 +1,112 @@
+"""Convolutions whose weights stand still, on a track's frames as they come.
+
+Features have frames as their third axis and channels as the innermost in memory: frames that follow one another are
+then one piece of memory, and taking some of them needs no copy.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from danna_sep.shapes import FramedFeatures
+
+
+class Convolution:
+    """A convolution of stride 1 that gives all frames that depend on none outside.
+
+    On a CPU oneDNN adds to what is there, and rectifies, as it writes. It gets the weights laid out as it wants them:
+    to do that at each call takes longer than to convolve a few frames.
+
+    Args:
+        weight: Axes output, input, frame, bin.
+        bias: Of each output.
+        dilation: Of both axes.
+        bin_padding: Zeros on either side of the bins; as many as keep their number, if not given.
+        rectify: Whether negative results become zero.
+    """
+
+    def __init__(
+        self,
+        weight: Tensor,
+        bias: Tensor | None,
+        dilation: int = 1,
+        bin_padding: int | None = None,
+        *,
+        rectify: bool = False,
+    ) -> None:
+        self.n_outputs, _, n_frames, n_bins = weight.shape
+        self.dilation, self.rectify = dilation, rectify
+        self.reach = (n_frames - 1) * dilation
+        """Frames that there are fewer of than of those heard."""
+        self._padding: tuple[int, int] = (0, n_bins // 2 * dilation if bin_padding is None else bin_padding)
+        self._lost_bins = (n_bins - 1) * dilation - 2 * self._padding[1]
+        self._bias = None if bias is None else bias.detach()
+        self._weight = framed(weight.detach())
+        self._fuses = _fuses(self._weight)
+        self._laid_out_for: torch.Size | None = None
+
+    def __call__(self, features: FramedFeatures) -> FramedFeatures:
+        """Of `reach` fewer frames; of none where there are no more than `reach`."""
+        n_frames, n_bins = max(0, features.shape[2] - self.reach), max(0, features.shape[3] - self._lost_bins)
+        if not n_frames or not n_bins:
+            return features.new_empty(len(features), self.n_outputs, n_frames, n_bins)
+        features = framed(features)
+        if self._fuses:
+            operator = torch.ops.mkldnn._convolution_pointwise
+            unary = "relu" if self.rectify else "none"
+            return operator(features, self._laid_out(features), *self._geometry(), unary, [], "")  # type: ignore[no-any-return]
+        convolved = self._convolved(features)
+        return torch.relu_(convolved) if self.rectify else convolved
+
+    def onto(self, total: FramedFeatures, features: FramedFeatures) -> FramedFeatures:
+        """Add the results to `total`, in place, and give that back; rectified, where it rectifies."""
+        if not total.numel():
+            return total
+        features = framed(features)
+        if self._fuses and total.is_contiguous(memory_format=torch.channels_last):
+            operator = torch.ops.mkldnn._convolution_pointwise_.binary
+            unary = "relu" if self.rectify else None
+            return operator(  # type: ignore[no-any-return]
+                total, features, self._laid_out(features), *self._geometry(), "add", 1.0, unary, [], ""
+            )
+        total += self._convolved(features)
+        return torch.relu_(total) if self.rectify else total
+
+    def _convolved(self, features: FramedFeatures) -> FramedFeatures:
+        if self._fuses:
+            operator = torch.ops.mkldnn._convolution_pointwise
+            return operator(features, self._laid_out(features), *self._geometry(), "none", [], "")  # type: ignore[no-any-return]
+        return F.conv2d(features, self._weight, self._bias, padding=self._padding, dilation=self.dilation)
+
+    def _geometry(self) -> tuple[Tensor | None, tuple[int, int], list[int], list[int], int]:
+        return self._bias, self._padding, [1, 1], [self.dilation] * 2, 1
+
+    def _laid_out(self, features: FramedFeatures) -> Tensor:
+        """The weights as oneDNN wants them for features of that shape: others may take a hundred times as long."""
+        if features.shape != self._laid_out_for:
+            dense = self._weight.to_dense() if self._weight.is_mkldnn else self._weight.contiguous()
+            _, *geometry = self._geometry()
+            self._weight = torch.ops.aten.mkldnn_reorder_conv2d_weight(dense.to_mkldnn(), *geometry, features.shape)
+            self._laid_out_for = features.shape
+        return self._weight
+
+
+def framed(features: Tensor) -> FramedFeatures:
+    """The same in memory with channels innermost and frames outermost; they are the third axis already."""
+    return features.contiguous(memory_format=torch.channels_last)
+
+
+def _fuses(weight: Tensor) -> bool:
+    """Whether PyTorch has oneDNN's operators here, which are not public, and oneDNN computes in that precision."""
+    if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():
+        return False
+    names = ("_convolution_pointwise", "_convolution_pointwise_", "_is_mkldnn_bf16_supported")
+    if not all(hasattr(torch.ops.mkldnn, name) for name in names):
+        return False
+    if not hasattr(torch.ops.aten, "mkldnn_reorder_conv2d_weight"):
+        return False
+    if weight.dtype == torch.bfloat16:
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return weight.dtype == torch.float32

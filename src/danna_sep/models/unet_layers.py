@@ -1,0 +1,187 @@
+"""The layers of a U-Net over a track that comes in parts.
+
+Each keeps the frames that its next outputs still depend on, so nothing is computed twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeAlias, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from danna_sep.models.attention import LocalAttention
+from danna_sep.models.convolution import Convolution
+from danna_sep.models.d3 import D2Block, D3Block
+from danna_sep.models.frame_queues import Lead, Led, Part, count_frames
+from danna_sep.models.unet import UNet, UpStage
+from danna_sep.models.widen import Widening, interleaved
+from danna_sep.shapes import FramedFeatures
+
+LOGITS = "logits"
+
+
+def inner_queue(stage: int) -> str:
+    """Where a stage of the decoder finds what the one inside it gave; the first, the encoder."""
+    return f"decoder.{stage} 0"
+
+
+def skip_queue(stage: int) -> str:
+    """Where it finds what the encoder gave; the first, the bottleneck."""
+    return f"decoder.{stage} 1"
+
+
+NO_LEAD = Lead(0, 0)
+CONV_LEAD = Lead(1, 2)
+"""What a 3x3 convolution needs that is not dilated."""
+
+_Layer: TypeAlias = Callable[[Part, FramedFeatures], FramedFeatures]
+_LedLayer: TypeAlias = Callable[[Part, Led], Led]
+Stage: TypeAlias = Callable[[Part, int], None]
+
+
+def _conv(name: str, convolution: Convolution) -> _Layer:
+    """A convolution that keeps the number of bins and, in the end, of frames."""
+    reach = convolution.reach
+
+    def layer(part: Part, features: FramedFeatures) -> FramedFeatures:
+        led = part.led(name, features, Lead(reach // 2, reach))
+        return convolution(part.behind(led.features, reach // 2))
+
+    return layer
+
+
+def _d2(name: str, block: D2Block, outputs: Sequence[str]) -> Callable[[Part, FramedFeatures], None]:
+    """From features that are led by what its first convolution needs, into a queue for each layer's output.
+
+    The last layer's is all that its convolution gives, which rectifies; an earlier one's is the first of what it gives.
+    """
+    dtype = cast("Tensor", block.convs[0].weight).dtype
+    last = len(outputs) - 1
+    convolutions = [
+        Convolution(weight.transpose(-2, -1), shift, 2**i, rectify=i == last)
+        for i, (weight, shift) in enumerate(block.scaled(i, dtype) for i in range(len(outputs)))
+    ]
+
+    def layer(part: Part, led: FramedFeatures) -> None:
+        yielded = convolutions[0](part.behind(led, 1))
+        for i, convolution in enumerate(convolutions[1:]):
+            reach = convolution.reach
+            own = part.led(f"{name}.{i}", yielded[:, : block.growth], Lead(reach // 2, reach), rectify=True)
+            part.put(outputs[i], own.features[:, :, own.n_before :])
+            heard = part.behind(own.features, reach // 2)
+            waiting = part.joined(f"{name} waiting {i}", yielded[:, block.growth :])
+            n_frames = max(0, heard.shape[2] - reach)
+            yielded = convolution.onto(waiting[:, :, :n_frames], heard)
+            part.keep(f"{name} waiting {i}", waiting[:, :, n_frames:])
+        part.put(outputs[last], yielded)
+
+    return layer
+
+
+def d3_layer(name: str, block: D3Block, lead: Lead) -> _LedLayer:
+    """From features that are led by what a convolution needs, to some that are led by what the next layer needs."""
+    blocks: list[tuple[Callable[[Part, FramedFeatures], None], list[str], Lead]] = []
+    for i, each in enumerate(block.blocks):
+        d2 = cast("D2Block", each)
+        queues = [f"{name}.{i} {k}" for k in range(1 + len(d2.convs))]
+        is_last = i == len(block.blocks) - 1
+        blocks.append((_d2(f"{name}.{i}", d2, queues[1:]), queues, lead if is_last else CONV_LEAD))
+
+    def layer(part: Part, led: Led) -> Led:
+        for d2, queues, lead in blocks:
+            part.put(queues[0], led.features[:, :, led.n_before :])
+            d2(part, led.features)
+            led = part.stack(queues, lead)
+        return led
+
+    return layer
+
+
+def attention_layer(name: str, attention: LocalAttention, norm: nn.BatchNorm2d) -> _Layer:
+    """Local attention, what it finds normed and rectified."""
+    project, output = (
+        _conv(f"{name}.{kind}", Convolution(conv.weight.transpose(-2, -1), conv.bias))
+        for kind, conv in (("project", attention.project), ("output", attention.output))
+    )
+    block, reach, width = attention.block, attention.reach, attention.output.in_channels
+
+    def layer(part: Part, features: FramedFeatures) -> FramedFeatures:
+        heads = project(part, features)
+        inside = torch.ones(heads.shape[2], dtype=torch.bool, device=heads.device)
+        if f"{name}.heads" in part.kept:
+            (heads_before,), (inside_before,) = (part.kept[f"{name}.{kind}"] for kind in ("heads", "inside"))
+            heads, inside = torch.cat((heads_before, heads), 2), torch.cat((inside_before, inside))
+        else:
+            heads, inside = F.pad(heads, (0, 0, reach, 0)), F.pad(inside, (reach, 0))
+        n_frames = heads.shape[2] - reach
+        n_blocks = -(-n_frames // block) if part.is_last else max(0, n_frames - reach) // block
+        n_frames = min(n_frames, n_blocks * block)
+        part.kept[f"{name}.heads"] = (heads[:, :, n_blocks * block :].clone(),)
+        part.kept[f"{name}.inside"] = (inside[n_blocks * block :].clone(),)
+        attended = heads.new_empty(len(heads), width, 0, heads.shape[3])
+        if n_blocks:
+            end = n_blocks * block + 2 * reach
+            missing = max(0, end - heads.shape[2])
+            heads, inside = F.pad(heads, (0, 0, 0, missing))[:, :, :end], F.pad(inside, (0, missing))[:end]
+            attended = attention.attend(heads.transpose(-2, -1), inside)[..., :n_frames].transpose(-2, -1)
+        attended = output(part, attended)
+        return torch.relu(norm(attended)) if attended.shape[2] else attended
+
+    return layer
+
+
+def _n_widened(part: Part, widening: Widening, led: FramedFeatures) -> tuple[int, int]:
+    """How many even and odd frames can be had."""
+    n_frames = max(0, led.shape[2] - widening.lookback - (widening.lookback if part.is_last else 1))
+    return n_frames, max(0, n_frames - part.is_last)
+
+
+def _lead_of(widening: Widening) -> Lead:
+    return Lead(widening.lookback, widening.lookback + 1)
+
+
+def up_stage(number: int, stage: UpStage) -> Stage:
+    """From the decoder's stage inside and the encoder's skip, so many frames of each, to the next stage."""
+    widening = Widening(stage.widen.weight.transpose(-2, -1), stage.norm, rectify=True)
+    block = d3_layer(f"decoder.{number} block", stage.block, _lead_of(widening))
+    queues, following = (inner_queue(number), skip_queue(number)), (inner_queue(number + 1), skip_queue(number + 1))
+
+    def step(part: Part, n_frames: int) -> None:
+        led = part.behind(block(part, part.stack(queues, CONV_LEAD, n_frames)).features, widening.lookback)
+        widened = widening(led, *_n_widened(part, widening, led))
+        part.put(following[0], widened)
+        n_missing = count_frames(part.kept[following[1]]) - count_frames(part.kept[following[0]])
+        if part.is_last and n_missing:
+            part.put(following[0], widened.new_zeros(*widened.shape[:2], n_missing, widened.shape[3]))
+
+    return step
+
+
+def last_stage(number: int, model: UNet) -> Stage:
+    """To what the sigmoid makes masks of.
+
+    The output's convolution has dilation 2 and so never mixes even and odd frames or bins: it hears each quarter of
+    what was widened by itself, and only its few results take turns.
+    """
+    widening = Widening(model.widen.weight.transpose(-2, -1), model.widen_norm, rectify=True)
+    output = Convolution(model.output.weight.transpose(-2, -1), model.output.bias)
+    layers = [[_conv(f"output {i}{j}", output) for j in (0, 1)] for i in (0, 1)]
+
+    def step(part: Part, n_frames: int) -> None:
+        led = part.behind(
+            part.stack((inner_queue(number), skip_queue(number)), _lead_of(widening), n_frames).features,
+            widening.lookback,
+        )
+        quarters = widening.quarters(led, *_n_widened(part, widening, led))
+        logits = interleaved(
+            [
+                [layer(part, each) for layer, each in zip(*pairs, strict=True)]
+                for pairs in zip(layers, quarters, strict=True)
+            ]
+        )
+        part.kept[LOGITS] = (logits.transpose(-2, -1).contiguous(),)
+
+    return step
