@@ -12,6 +12,7 @@ of a bin, with v and with all v_k x_c.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -97,6 +98,11 @@ class BinFilter:
         # bin, j, row, k, column, re or im of the result, of x -> bin, (j row re-im), (k column re-im)
         matrix = real.movedim(-2, -4).flatten(-3).flatten(-4, -2)
         return cls(quadratic.to(like), matrix.to(like))
+
+    def split(self, n_bins: int) -> Iterator[BinFilter]:
+        """So many bins at a time."""
+        pairs = zip(self.quadratic.split(n_bins, -3), self.matrix.split(n_bins, -3), strict=True)
+        return (BinFilter(quadratic, matrix) for quadratic, matrix in pairs)
 
     def apply(self, rows: Rows, variances: Variances, out: StemSpecs | None = None) -> StemSpecs:
         """v_j R_j C^-1 x, in `out` if given, which is not differentiable."""

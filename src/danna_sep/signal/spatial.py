@@ -5,6 +5,7 @@ Hermitian 2x2 matrices are held as their three independent numbers.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -42,6 +43,14 @@ class SpatialSums:
             self.cross + other.cross,
             self.power + other.power,
         )
+
+    @classmethod
+    def of_bins(cls, parts: Sequence[SpatialSums]) -> SpatialSums:
+        """Those of bins that follow one another."""
+        return cls(*(torch.cat(sums, -1) for sums in zip(*(part._all() for part in parts), strict=True)))
+
+    def _all(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        return self.left, self.right, self.cross, self.power
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ from danna_sep.signal.bin_filter import (
 from danna_sep.signal.spatial import (
     EPSILON,
     SpatialCovariance,
+    SpatialSums,
     power_of,
     source_variance,
     spatial_covariance,
@@ -46,6 +47,9 @@ _ABSURD = 1e4
 
 _CHUNK_SIZE = 2**19
 """Magnitudes filtered at a time: what the filter needs besides stays small and near the processor."""
+
+_GROUP_SIZE = 16
+"""Chunks whose covariances are computed together: these are few numbers, and take as long for one chunk as for all."""
 
 
 def magnitude_to_spec(
@@ -130,7 +134,7 @@ def wiener(
         scale = scale[..., None, None, None]
         quiet = wiener(magnitudes / scale.unsqueeze(-1), mixture / scale, n_iterations, softmask, residual, epsilon)
         return quiet * scale.unsqueeze(-1)
-    n_bins = max(1, _CHUNK_SIZE // (magnitudes[..., :1, :].numel() or 1))
+    n_bins = _GROUP_SIZE * _n_bins_at_a_time(magnitudes)
     pairs = zip(magnitudes.split(n_bins, -2), mixture.split(n_bins, -2), strict=True)
 
     def filtered(some: tuple[Tensor, Tensor], out: Tensor | None = None) -> StemSpecs:
@@ -142,6 +146,10 @@ def wiener(
     for part, pair in zip(stems.split(n_bins, -2), pairs, strict=True):
         filtered(pair, part)
     return stems
+
+
+def _n_bins_at_a_time(magnitudes: StemMagnitudes) -> int:
+    return max(1, _CHUNK_SIZE // (magnitudes[..., :1, :].numel() or 1))
 
 
 def _wiener_of_bins(
@@ -158,24 +166,34 @@ def _wiener_of_bins(
 
     Instead of dividing spectra by the scale, the regularisation, which is added to powers, is multiplied by its square.
     """
-    n_sources = magnitudes.shape[-4]
-    if residual:
-        magnitudes = with_residual(magnitudes, mixture, epsilon)
-    if softmask:
-        magnitudes = mixture.abs().unsqueeze(-4) * (magnitudes / (epsilon + magnitudes.sum(-4, keepdim=True)))
+    n_sources, n_bins = magnitudes.shape[-4], _n_bins_at_a_time(magnitudes)
     power_scale = scale.square()[..., None, None]
     floor = epsilon**0.5 * power_scale
-    rows = rows_of(mixture)
-    sums = sums_of_magnitudes(magnitudes, rows)
-    variances = doubled_variances(magnitudes, floor, in_place=out is not None)
+    rows, variances, sums = [], [], []
+    for some, heard in zip(magnitudes.split(n_bins, -2), mixture.split(n_bins, -2), strict=True):
+        if residual:
+            some = with_residual(some, heard, epsilon)
+        if softmask:
+            some = heard.abs().unsqueeze(-4) * (some / (epsilon + some.sum(-4, keepdim=True)))
+        rows.append(rows_of(heard))
+        sums.append(sums_of_magnitudes(some, rows[-1]))
+        variances.append(doubled_variances(some, floor, in_place=out is not None))
+    places = [None] * len(rows) if out is None else out.split(n_bins, -2)
+    estimates: list[Tensor] = []
     for n_left in reversed(range(n_iterations)):
-        filtering = BinFilter.of(spatial_covariance(sums, epsilon, power_scale), variances)
-        estimates = filtering.apply(rows, variances, None if n_left or residual else out)
-        if n_left:
-            variances, sums = with_floor(source_variance(estimates), floor), spatial_sums(estimates)
-    if out is not None and residual:
-        return out.copy_(estimates.narrow(-4, 0, n_sources))
-    return estimates.narrow(-4, 0, n_sources)
+        filtering = BinFilter.of(spatial_covariance(SpatialSums.of_bins(sums), epsilon, power_scale), variances[0])
+        estimates = []
+        for i, (some_bins, place) in enumerate(zip(filtering.split(n_bins), places, strict=True)):
+            some = some_bins.apply(rows[i], variances[i], None if n_left or residual else place)
+            if n_left:
+                variances[i], sums[i] = with_floor(source_variance(some), floor), spatial_sums(some)
+                continue
+            if residual:
+                some = some.narrow(-4, 0, n_sources)
+                if place is not None:
+                    place.copy_(some)
+            estimates.append(some)
+    return torch.cat(estimates, -2) if out is None else out
 
 
 def _largest(spec: Spec) -> Float[Tensor, "*batch"]:
