@@ -76,7 +76,7 @@ def main() -> None:
             spent = time.monotonic() - start
             if status:
                 raise SystemExit(f"separation of {minutes:g} minutes failed")
-            print(f"| {minutes:g} | {usage.ru_maxrss / 1024:.0f} | {spent / 60 / minutes:.2f} |", flush=True)
+            print(f"| {minutes:g} | {usage.ru_maxrss / 1024:.0f} | {spent / 60 / minutes:.3f} |", flush=True)
 
 
 if __name__ == "__main__":
