@@ -52,10 +52,15 @@ def open_mask_stream(model: nn.Module, n_frames: int, n_together: int) -> MaskSt
         n_together: Times the usual number of frames that the U-Net takes at once, where there is memory for them.
     """
     if can_stream(model):
-        return UNetStream(cast("UNet", model), 64 * n_together)
+        return UNetStream(cast("UNet", model), _frames_together(cast("UNet", model)) * n_together)
     if isinstance(model, XUMX):
         return XUMXStream(model, max(WINDOW - AHEAD, n_frames))
     return WindowedMasks(model, SegmentGrid(max(WINDOW, n_frames + OVERLAP), OVERLAP, CONTEXT))
+
+
+def _frames_together(model: UNet) -> int:
+    """Few of a wide network, whose features are then near the processor; more of a narrow one, which waits for Python."""
+    return 64 if model.config.growth > 8 else 192
 
 
 class XUMXStream:
