@@ -59,7 +59,7 @@ def open_mask_stream(model: nn.Module, n_frames: int, n_together: int) -> MaskSt
 
 
 def _frames_together(model: UNet) -> int:
-    """Few of a wide network, whose features are then near the processor; more of a narrow one, which waits for Python."""
+    """Few of a wide network, whose features then stay near the processor; more of a narrow one: each call costs."""
     return 64 if model.config.growth > 8 else 192
 
 
