@@ -6,6 +6,8 @@ then one piece of memory, and taking some of them needs no copy.
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -52,13 +54,7 @@ class Convolution:
         n_frames, n_bins = max(0, features.shape[2] - self.reach), max(0, features.shape[3] - self._lost_bins)
         if not n_frames or not n_bins:
             return features.new_empty(len(features), self.n_outputs, n_frames, n_bins)
-        features = framed(features)
-        if self._fuses:
-            operator = torch.ops.mkldnn._convolution_pointwise
-            unary = "relu" if self.rectify else "none"
-            return operator(features, self._laid_out(features), *self._geometry(), unary, [], "")  # type: ignore[no-any-return]
-        convolved = self._convolved(features)
-        return torch.relu_(convolved) if self.rectify else convolved
+        return self._convolved(framed(features), self.rectify)
 
     def onto(self, total: FramedFeatures, features: FramedFeatures) -> FramedFeatures:
         """Add the results to `total`, in place, and give that back; rectified, where it rectifies."""
@@ -68,17 +64,18 @@ class Convolution:
         if self._fuses and total.is_contiguous(memory_format=torch.channels_last):
             operator = torch.ops.mkldnn._convolution_pointwise_.binary
             unary = "relu" if self.rectify else None
-            return operator(  # type: ignore[no-any-return]
-                total, features, self._laid_out(features), *self._geometry(), "add", 1.0, unary, [], ""
-            )
-        total += self._convolved(features)
+            weight = self._laid_out(features)
+            return cast("Tensor", operator(total, features, weight, *self._geometry(), "add", 1.0, unary, [], ""))
+        total += self._convolved(features, False)
         return torch.relu_(total) if self.rectify else total
 
-    def _convolved(self, features: FramedFeatures) -> FramedFeatures:
+    def _convolved(self, features: FramedFeatures, rectify: bool) -> FramedFeatures:
         if self._fuses:
             operator = torch.ops.mkldnn._convolution_pointwise
-            return operator(features, self._laid_out(features), *self._geometry(), "none", [], "")  # type: ignore[no-any-return]
-        return F.conv2d(features, self._weight, self._bias, padding=self._padding, dilation=self.dilation)
+            unary = "relu" if rectify else "none"
+            return cast("Tensor", operator(features, self._laid_out(features), *self._geometry(), unary, [], ""))
+        convolved = F.conv2d(features, self._weight, self._bias, padding=self._padding, dilation=self.dilation)
+        return torch.relu_(convolved) if rectify else convolved
 
     def _geometry(self) -> tuple[Tensor | None, tuple[int, int], list[int], list[int], int]:
         return self._bias, self._padding, [1, 1], [self.dilation] * 2, 1

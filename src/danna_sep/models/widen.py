@@ -93,7 +93,7 @@ def interleaved(quarters: list[list[Tensor]]) -> Tensor:
 
 def widen_and_norm(widen: nn.ConvTranspose2d, norm: nn.BatchNorm2d, features: Features) -> Features:
     """norm(widen(features)) for an odd kernel, stride 2 and padding of half the kernel."""
-    if norm.training or torch.is_grad_enabled():
+    if norm.training or torch.is_grad_enabled():  # the quarters' weights have no gradients
         return norm(_widen_in_training(widen, features))  # type: ignore[no-any-return]
     widening = Widening(widen.weight, norm, features.dtype)
     n_bins = features.shape[2]

@@ -182,17 +182,14 @@ def _wiener_of_bins(
     estimates: list[Tensor] = []
     for n_left in reversed(range(n_iterations)):
         filtering = BinFilter.of(spatial_covariance(SpatialSums.of_bins(sums), epsilon, power_scale), variances[0])
-        estimates = []
         for i, (some_bins, place) in enumerate(zip(filtering.split(n_bins), places, strict=True)):
             some = some_bins.apply(rows[i], variances[i], None if n_left or residual else place)
             if n_left:
                 variances[i], sums[i] = with_floor(source_variance(some), floor), spatial_sums(some)
-                continue
-            if residual:
-                some = some.narrow(-4, 0, n_sources)
-                if place is not None:
-                    place.copy_(some)
-            estimates.append(some)
+            elif place is None:
+                estimates.append(some.narrow(-4, 0, n_sources))
+            elif residual:
+                place.copy_(some.narrow(-4, 0, n_sources))
     return torch.cat(estimates, -2) if out is None else out
 
 
