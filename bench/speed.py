@@ -68,6 +68,7 @@ def contestant(contest: str, who: str) -> Callable[[Any], Any]:
     """A function from the mixture (tensor) to stems; everything that is loaded once is loaded here."""
     from danna_sep import load
     from danna_sep.blending import Blend
+    from danna_sep.models.demucs_framed import framed
     from danna_sep.models.precision import lower
     from danna_sep.separators import MaskSeparator, WaveformSeparator
     from danna_sep.streaming import segment_grid, stream
@@ -85,7 +86,7 @@ def contestant(contest: str, who: str) -> Callable[[Any], Any]:
             model = network(name)
             if precision == "bf16":
                 lower(model)
-            separators[name] = WaveformSeparator(model) if name == "demucs" else MaskSeparator(model)
+            separators[name] = WaveformSeparator(framed(model)) if name == "demucs" else MaskSeparator(model)
         return Blend(separators, ORIGINAL_BLEND) if len(names) > 1 else separators[names[0]]
 
     if contest == "bundle":

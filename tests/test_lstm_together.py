@@ -6,9 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from danna_sep.models import Demucs, DemucsConfig, lstm_together
+from danna_sep.models import lstm_together
 from danna_sep.models.lstm_together import gains_together, remember_together
-from danna_sep.separators import WaveformSeparator
 
 needs_operators = pytest.mark.skipif(
     not lstm_together._has_operators(torch.float32), reason="PyTorch has no packed linear layers"
@@ -56,22 +55,3 @@ def test_where_it_gains_nothing_pytorchs_own_stays(monkeypatch: pytest.MonkeyPat
     assert not gains_together(nn.LSTM(20, 24, batch_first=True))
     monkeypatch.setattr(lstm_together, "_has_operators", lambda dtype: False)
     assert not gains_together(random_lstm())
-
-
-@needs_operators
-def test_mixtures_together_are_those_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    torch.manual_seed(1)
-    model = Demucs(DemucsConfig(width=4, n_layers=4)).eval()
-    mixtures = torch.randn(3, 2, 30000)
-    separator = WaveformSeparator(model)
-    assert separator.n_together == 1
-    with torch.no_grad():
-        alone = torch.cat([model(mixture[None]) for mixture in mixtures])
-        monkeypatch.setattr(lstm_together, "_LEAST_HIDDEN", 1)
-        assert separator.n_together > 1
-        together = model(mixtures)
-        assert model.unpadded(mixtures).shape[-1] == model.unpadded(mixtures[:1]).shape[-1] < mixtures.shape[-1]
-    assert (together - alone).abs().max() < 1e-5 * alone.abs().max()
-    # With gradients, as in training, nothing changes.
-    model(mixtures[:2, :, :4000]).sum().backward()
-    assert all(parameter.grad is not None for parameter in model.lstm.parameters())

@@ -138,30 +138,44 @@ def test_a_blend_waits_for_what_hears_ahead(batch: int) -> None:
     assert max(others["shares"].heard) == min(batch, 1)
 
 
-class Sociable(Limited):
-    """Takes less time for three segments together than for one after the other."""
+class Windowed(torch.nn.Module):
+    """A waveform model that can hear in windows, and keeps count of how much at once."""
 
-    n_together = 3
+    def __init__(self) -> None:
+        super().__init__()
+        self.heard: list[int] = []
+
+    def forward(self, mixture: Tensor) -> Tensor:
+        self.heard.append(mixture.shape[-1])
+        return torch.stack([mixture * share for share in (0.1, 0.2, 0.3, 0.4)], 1)
+
+    def in_windows(self, mixture: Tensor, n_in_window: int) -> Tensor:
+        assert n_in_window == LONG_GRID.length
+        return self(mixture)
 
 
-def test_while_a_blend_waits_segments_go_together() -> None:
-    """For the one that gains by it, when stems are asked for; the last one, which is shorter, by itself."""
+LONG_GRID = SegmentGrid(64 * 1024, 24 * 1024)
+
+
+@pytest.mark.parametrize("n_samples", [30000, 65536, 65537, 150000, 7 * SAMPLE_RATE, 450001])
+def test_while_a_blend_waits_segments_become_long_ones(n_samples: int) -> None:
+    """Three in one, which shares as much with the next as a segment does; the stems are the same."""
     unet = MaskSeparator(unet_that_has_seen_something(), n_iterations=0)
-    sociable = Sociable(3)
-    mixture = torch.randn(1, 2, 7 * SAMPLE_RATE, generator=torch.Generator().manual_seed(1))
-    grid = SegmentGrid(64 * 1024, 24 * 1024)
+    model = Windowed()
+    mixture = torch.randn(1, 2, n_samples, generator=torch.Generator().manual_seed(1))
 
     def blended(other: Separator) -> Tensor:
         both = Blend({"unet": unet, "other": other}, {"unet": (0.5,) * 4, "other": (0.5,) * 4})
-        return torch.cat(list(stream(iter(mixture.split(30000, -1)), both, grid)), -1)
+        return torch.cat(list(stream(iter(mixture.split(30000, -1)), both, LONG_GRID)), -1)
 
-    assert torch.equal(blended(sociable), blended(Limited(1)))
-    assert sum(sociable.heard) == grid.n_segments(mixture.shape[-1])
-    assert max(sociable.heard) > 1
-    assert sociable.heard[-1] == 1
-    alone = Sociable(3)
-    streamed(alone, mixture, None)
-    assert set(alone.heard) == {1}, "alone it gives each segment's stems as soon as it was heard"
+    torch.testing.assert_close(blended(WaveformSeparator(model)), blended(Limited(1)), rtol=1e-5, atol=1e-6)
+    n_long = 3 * LONG_GRID.hop + LONG_GRID.overlap
+    assert set(model.heard[:-1]) <= {n_long}
+    assert 0 < model.heard[-1] <= n_long
+    assert sum(model.heard) - LONG_GRID.overlap * (len(model.heard) - 1) == n_samples
+    alone = Windowed()
+    streamed(WaveformSeparator(alone), mixture, None)
+    assert max(alone.heard) <= GRID.length, "alone it gives each segment's stems as soon as it was heard"
 
 
 @pytest.mark.parametrize("hears_on", ["first", "rest"])

@@ -126,6 +126,7 @@ def _load_model(path: Path, use: _Use, in_the_originals_way: bool = False) -> Se
 
     from danna_sep.convert import check_entries, original_separator
     from danna_sep.models import build
+    from danna_sep.models.demucs_framed import framed
     from danna_sep.models.precision import lower
     from danna_sep.separators import MaskSeparator, WaveformSeparator
 
@@ -143,7 +144,7 @@ def _load_model(path: Path, use: _Use, in_the_originals_way: bool = False) -> Se
     if in_the_originals_way:
         return original_separator(model, use.shifts)
     if kind == "demucs":
-        return WaveformSeparator(model, use.shifts)
+        return WaveformSeparator(framed(model), use.shifts)
     return MaskSeparator(model, _wiener_iterations(path, notes))
 
 

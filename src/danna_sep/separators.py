@@ -5,8 +5,9 @@ Anything that is called with a mixture and gives stems can be blended and stream
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -51,6 +52,14 @@ class _Narrowable(Protocol):
 
     def only(self, sources: Sequence[str]) -> Separator:
         """The same for some of its sources."""
+
+
+@runtime_checkable
+class _Windowed(Protocol):
+    """A waveform model that can hear a long mixture without remembering all of it."""
+
+    def in_windows(self, mixture: Mixture, n_in_window: int) -> Stems:
+        """Stems of mixtures (batch, channel, time), from windows of so many samples as far as it remembers."""
 
 
 @dataclass(frozen=True)
@@ -151,18 +160,30 @@ class WaveformSeparator:
         return _device_of(self.model)
 
     @property
-    def n_together(self) -> int:
-        """Segments that take less time together than one after the other; 1 for none."""
-        return getattr(self.model, "n_together", 1)
+    def has_windows(self) -> bool:
+        """Whether long segments can be heard in windows."""
+        return isinstance(self.model, _Windowed)
 
     def __call__(self, mixture: Mixture) -> Stems:
         """See `Separator`."""
+        return self._averaged(mixture, self.model)
+
+    def in_windows(self, mixture: Mixture, n_samples: int) -> Stems:
+        """As a call, but that the model may remember no more than windows of so many samples, which cross-fade.
+
+        Only where it `has_windows`.
+        """
+        if not isinstance(self.model, _Windowed):
+            raise ConfigError(f"{type(self.model).__name__} has no windows")
+        return self._averaged(mixture, partial(self.model.in_windows, n_in_window=n_samples))
+
+    def _averaged(self, mixture: Mixture, model: Callable[[Mixture], Stems]) -> Stems:
         items = mixture.reshape(-1, *mixture.shape[-2:])
         wanted = [SOURCES.index(source) for source in self.sources]
         stems: Tensor | None = None
         for run in range(self.n_shifts):
             shift = run * self.max_shift // self.n_shifts
-            estimate = self.model(F.pad(items, (shift, 0)))[..., shift:]
+            estimate = model(F.pad(items, (shift, 0)))[..., shift:]
             if self.sources != SOURCES:
                 estimate = estimate[:, wanted]
             stems = estimate if stems is None else stems + estimate

@@ -1,14 +1,15 @@
 """A separator over the segments of one track, one after the other.
 
 Most hear each segment by itself. A mask model's network hears them as one track, and only the Wiener filter works on
-segments. A blend waits for the one of its separators that hears furthest ahead.
+segments. A blend waits for the one of its separators that hears furthest ahead; one that would gain by longer segments
+gets them meanwhile.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from typing import Protocol, runtime_checkable
+from typing import Final, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -17,9 +18,12 @@ from danna_sep.allocator import apart
 from danna_sep.blending import Blend
 from danna_sep.cascade import Cascade
 from danna_sep.models.mask_stream import open_mask_stream
-from danna_sep.separators import MaskSeparator, Separator
+from danna_sep.separators import MaskSeparator, Separator, WaveformSeparator
 from danna_sep.shapes import Mixture, Stems
-from danna_sep.signal.overlap_add import SegmentGrid
+from danna_sep.signal.overlap_add import Cutter, Joiner, SegmentGrid
+
+_N_IN_LONG: Final = 3
+"""Segments that are heard as one: of each more, all that an encoder gives would have to be held."""
 
 
 @runtime_checkable
@@ -58,7 +62,7 @@ def open_session(separator: Separator, grid: SegmentGrid | None, n_together: int
     if grid and isinstance(separator, Blend):
         sessions = [open_session(each, grid, n_together) for each in separator.active.values()]
         if any(not isinstance(session, _Apart) for session in sessions):
-            return _Blended(separator, [_early(session) for session in sessions])
+            return _Blended(separator, [_in_long(session, grid) for session in sessions])
     if grid and isinstance(separator, Cascade) and separator.left:
         first, rest = (open_session(each, grid, n_together) for each in (separator.first, separator.rest))
         if not (isinstance(first, _Apart) and isinstance(rest, _Apart)):
@@ -103,35 +107,84 @@ class _Apart:
             torch.cuda.empty_cache()
 
 
-class _Early:
-    """Segments that are separated together as far as they were heard, before they are asked for.
+class _Settled:
+    """What is known of a track, from where the next segment begins."""
+
+    def __init__(self, hop: int) -> None:
+        self.hop, self.length = hop, 0
+        self.parts: deque[Tensor] = deque()
+
+    def put(self, part: Tensor) -> None:
+        """What follows; in memory of its own, for it may stay long."""
+        self.parts.append(apart(part))
+        self.length += part.shape[-1]
+
+    def next_segment(self, length: int) -> Tensor:
+        """Of the next segment. What lies before the one after it is forgotten."""
+        taken: list[Tensor] = []
+        n_missing = length
+        for part in self.parts:
+            taken.append(part[..., :n_missing])
+            n_missing -= taken[-1].shape[-1]
+        n_gone = self.hop
+        while self.parts and n_gone:
+            part = self.parts.popleft()
+            if part.shape[-1] > n_gone:
+                self.parts.appendleft(part[..., n_gone:])
+            n_gone -= min(n_gone, part.shape[-1])
+        self.length -= self.hop - n_gone
+        return torch.cat(taken, -1)
+
+
+class _InLong:
+    """Several segments as one long one, heard when the first of them is asked for.
 
     For a blend, which waits for another separator that hears farther ahead.
     """
 
-    def __init__(self, separator: Separator, most: int) -> None:
-        self.apart = _Apart(separator, most)
-        self.done: deque[Stems] = deque()
+    def __init__(self, separator: WaveformSeparator, grid: SegmentGrid) -> None:
+        self.separator, self.grid = separator, grid
+        self.long = SegmentGrid(_N_IN_LONG * grid.hop + grid.overlap, grid.overlap, grid.context)
+        self.cutter, self.joiner = Cutter(self.long), Joiner(self.long)
+        self.waiting: deque[tuple[Mixture, bool]] = deque()
+        self.lengths: deque[int] = deque()
+        self.settled = _Settled(grid.hop)
+        self.is_first = True
 
     def hear(self, segment: Mixture, is_last: bool) -> None:
-        self.apart.hear(segment, is_last)
+        self.lengths.append(segment.shape[-1])
+        new = segment if self.is_first else segment[..., self.grid.overlap :]
+        self.is_first = False
+        self.waiting.extend((apart(long), False) for long in self.cutter.push(new))
+        if is_last:
+            self.waiting.extend((long, True) for long in self.cutter.finish())
 
     def n_ready(self, most: int) -> int:
-        return min(most, len(self.done) + self.apart.n_ready(most))
+        if any(is_last for _, is_last in self.waiting):
+            return min(most, len(self.lengths))
+        # Known when all that waits was heard; what the first long one settles besides is not counted.
+        n_known = self.settled.length + len(self.waiting) * self.long.hop
+        starts = range(0, n_known + 1, self.grid.hop)
+        n_ready = sum(start + length <= n_known for start, length in zip(starts, self.lengths, strict=False))
+        return min(most, n_ready)
 
     def separate(self, n_segments: int) -> Iterator[Stems]:
         for _ in range(n_segments):
-            if not self.done:
-                some = self.apart.separate(self.apart.n_ready(self.apart.most))
-                # Each in memory of its own, which is free again as soon as it was used.
-                self.done.extend(stems.clone() for stems in some)
-            yield self.done.popleft()
+            length = self.lengths.popleft()
+            while self.settled.length < length:
+                long, is_last = self.waiting.popleft()
+                self.settled.put(self.joiner.push(self.separator.in_windows(long, self.grid.length), is_last))
+            yield self.settled.next_segment(length)
 
 
-def _early(session: Session) -> Session:
-    """The same for a separator that takes less time for segments together than for one after the other."""
-    if isinstance(session, _Apart) and (most := getattr(session.separator, "n_together", 1)) > 1:
-        return _Early(session.separator, most)
+def _in_long(session: Session, grid: SegmentGrid) -> Session:
+    """The same for a separator that can hear long segments in windows."""
+    if (
+        isinstance(session, _Apart)
+        and isinstance(session.separator, WaveformSeparator)
+        and session.separator.has_windows
+    ):
+        return _InLong(session.separator, grid)
     return session
 
 
@@ -144,7 +197,7 @@ class _HeardOn:
         self.stream = open_mask_stream(separator.model, grid.length // separator.hop_length, n_together)
         self.segments: deque[Mixture] = deque()
         self.n_frames: deque[int] = deque()
-        self.settled: deque[Tensor] = deque()  # what their masks are made of, from the first one's first frame on
+        self.settled = _Settled(self.hop)  # what their masks are made of, in frames
         self.is_first = True
 
     def hear(self, segment: Mixture, is_last: bool) -> None:
@@ -161,33 +214,18 @@ class _HeardOn:
         for index, n_frames in enumerate(self.n_frames):
             if index == most:
                 return most
-            while sum(settled.shape[-1] for settled in self.settled) < index * self.hop + n_frames:
+            while self.settled.length < index * self.hop + n_frames:
                 settled = self.stream.settled()
                 if settled is None:
                     return index
-                self.settled.append(apart(settled))
+                self.settled.put(settled)
         return len(self.n_frames)
 
     def separate(self, n_segments: int) -> Iterator[Stems]:
         for _ in range(n_segments):
             segment, n_frames = self.segments.popleft(), self.n_frames.popleft()
-            masks = self.stream.masks(self._next_settled(n_frames))
+            masks = self.stream.masks(self.settled.next_segment(n_frames))
             yield self.separator.filtered(segment, self.separator.spectrum(segment), masks)
-
-    def _next_settled(self, n_frames: int) -> Tensor:
-        """Of a segment's frames; those before the next segment's are forgotten."""
-        taken: list[Tensor] = []
-        n_missing = n_frames
-        for settled in self.settled:
-            taken.append(settled[..., :n_missing])
-            n_missing -= taken[-1].shape[-1]
-        n_gone = self.hop
-        while self.settled and n_gone:
-            settled = self.settled.popleft()
-            if settled.shape[-1] > n_gone:
-                self.settled.appendleft(settled[..., n_gone:])
-            n_gone -= min(n_gone, settled.shape[-1])
-        return torch.cat(taken, -1)
 
 
 class _Blended:

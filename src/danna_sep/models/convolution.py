@@ -46,7 +46,7 @@ class Convolution:
         self._lost_bins = (n_bins - 1) * dilation - 2 * self._padding[1]
         self._bias = None if bias is None else bias.detach()
         self._weight = framed(weight.detach())
-        self._fuses = _fuses(self._weight)
+        self._fuses = fuses(self._weight)
         self._laid_out_for: torch.Size | None = None
 
     def __call__(self, features: FramedFeatures) -> FramedFeatures:
@@ -95,7 +95,7 @@ def framed(features: Tensor) -> FramedFeatures:
     return features.contiguous(memory_format=torch.channels_last)
 
 
-def _fuses(weight: Tensor) -> bool:
+def fuses(weight: Tensor) -> bool:
     """Whether PyTorch has oneDNN's operators here, which are not public, and oneDNN computes in that precision."""
     if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():
         return False

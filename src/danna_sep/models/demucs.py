@@ -14,7 +14,6 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from danna_sep.models.lstm_together import gains_together, remember_together
 from danna_sep.shapes import Mixture, Sequence, Stems
 from danna_sep.signal.resample import resample
 
@@ -77,9 +76,9 @@ class Demucs(nn.Module):
             mixture: Axes batch, channel, time.
         """
         n_samples = mixture.shape[-1]
-        n_heard, n_given = self._valid_lengths(n_samples)
+        n_heard, n_given = valid_lengths(self.config, n_samples)
         before = (n_heard - n_given) // 2
-        standard, mean, deviation = _standardise(mixture)
+        standard, mean, deviation = standardised(mixture)
         stems = self._network(F.pad(standard, (before, n_heard - before - n_samples)))
         return torch.addcmul(mean[:, None], stems[..., :n_samples], deviation[:, None])
 
@@ -89,43 +88,13 @@ class Demucs(nn.Module):
         Samples at the end that no whole stride covers are missing from the result, and the middle
         does not hear them.
         """
-        standard, mean, deviation = _standardise(mixture)
+        standard, mean, deviation = standardised(mixture)
         return self._network(standard) * deviation[:, None] + mean[:, None]
 
-    def _valid_lengths(self, n_samples: int) -> tuple[int, int]:
-        """The least input that the strides divide, and its output of at least n_samples; its middle, if shorter."""
-        config = self.config
-        lost = 0 if config.separate_decoders else 2
-        n_steps = 2 * n_samples
-        for _ in range(config.n_layers):
-            n_steps = max(1, -(-(n_steps - config.kernel) // config.stride) + 1) + lost
-        n_heard = n_given = n_steps
-        for _ in range(config.n_layers):
-            n_heard = (n_heard - 1) * config.stride + config.kernel
-            n_given = (n_given - lost - 1) * config.stride + config.kernel
-        return -(-n_heard // 2), n_given // 2
-
-    @property
-    def n_together(self) -> int:
-        """Mixtures of one length that take less time together than one after the other, on a CPU; 1 for none."""
-        return _TOGETHER if gains_together(self.lstm) else 1
-
     def _network(self, standard: Mixture) -> Float[Tensor, "batch source channel _time"]:
-        if torch.is_grad_enabled() or self.training or len(standard) == 1 or not gains_together(self.lstm):
-            skips = self._encode(standard)
-            remembered = self.lstm(skips[-1].transpose(1, 2))[0]
-            return self._decode(remembered, skips, standard)
-        # One after the other but for the LSTM, for the layers around it hold the most.
-        items = standard.split(1)
-        encoded = [self._encode(item) for item in items]
-        deepest = torch.cat([skips[-1] for skips in encoded]).transpose(1, 2)
-        remembered_by_item = remember_together(self.lstm, deepest).split(1)
-        return torch.cat(
-            [
-                self._decode(remembered, encoded.pop(0), item)
-                for remembered, item in zip(remembered_by_item, items, strict=True)
-            ]
-        )
+        skips = self._encode(standard)
+        remembered = self.lstm(skips[-1].transpose(1, 2))[0]
+        return self._decode(remembered, skips, standard)
 
     def _encode(self, standard: Mixture) -> list[Sequence]:
         """What each layer of the encoder gives."""
@@ -147,9 +116,6 @@ class Demucs(nn.Module):
         by_source = features.unflatten(1, (self.config.n_sources, self.config.n_channels)).unbind(1)
         return torch.stack([resample(source.to(standard.dtype), 2, 1)[..., :n_samples] for source in by_source], 1)
 
-
-_TOGETHER = 3
-"""Each more holds all that its encoder gave, and saves less than the one before."""
 
 _TILE = 2**14
 """Steps that an outer layer computes at once, where no gradients are wanted: all would be most of what is held."""
@@ -230,7 +196,23 @@ class _DecoderLayer(nn.Module):
         return widened if self.last else torch.relu_(widened)
 
 
-def _standardise(mixture: Mixture) -> tuple[Tensor, Tensor, Tensor]:
+def valid_lengths(config: DemucsConfig, n_samples: int) -> tuple[int, int]:
+    """Of the least input that the strides divide and that gives so many samples: its length, and its output's.
+
+    The output is the input's middle where it is shorter.
+    """
+    lost = 0 if config.separate_decoders else 2
+    n_steps = 2 * n_samples
+    for _ in range(config.n_layers):
+        n_steps = max(1, -(-(n_steps - config.kernel) // config.stride) + 1) + lost
+    n_heard = n_given = n_steps
+    for _ in range(config.n_layers):
+        n_heard = (n_heard - 1) * config.stride + config.kernel
+        n_given = (n_given - lost - 1) * config.stride + config.kernel
+    return -(-n_heard // 2), n_given // 2
+
+
+def standardised(mixture: Mixture) -> tuple[Tensor, Tensor, Tensor]:
     """The mixture less the mean of its mono mix and over that one's deviation, and both."""
     mono = mixture.mean(1, keepdim=True)
     mean = mono.mean(-1, keepdim=True)
