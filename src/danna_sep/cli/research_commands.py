@@ -271,6 +271,9 @@ def synthesise(
         list[Path] | None,
         typer.Option(metavar="FILE", help="Soundfont to play on; may be repeated.  [default: those installed]"),
     ] = None,
+    scores: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="MIDI files to play.  [default: music is made up]")
+    ] = None,
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
@@ -293,6 +296,7 @@ def synthesise(
             processes=processes,
             rolling=rolling,
             soundfonts=soundfont or [],
+            scores=scores,
             as_json=as_json,
         )
         raise typer.Exit(run(request))

@@ -30,6 +30,7 @@ class Request:
     processes: int
     rolling: int | None
     soundfonts: list[Path]
+    scores: Path | None
     as_json: bool
 
 
@@ -46,6 +47,7 @@ def run(request: Request) -> int:
         out=request.out,
         recordings=request.recordings,
         soundfonts=tuple(request.soundfonts) or None,
+        scores=request.scores,
         seed=request.seed,
         length_s=(request.shortest_s, request.longest_s),
         n_songs=request.n_songs,

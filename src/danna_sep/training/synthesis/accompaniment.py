@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -36,13 +37,40 @@ def play(studio: Studio, rng: Rng, plan: Plan, n_samples: int, check: Callable[[
     n_layers = 1 + max((max(section.layers, default=0) for section in plan.sections), default=0)
     for index in range(n_layers):
         check()
-        layer = _layer(studio, rng, plan, index, n_samples)
-        level_db = treatment.rms_db(layer)
-        if level_db > -100:
-            out += layer * np.float32(0.1 * treatment.db(float(rng.normal(0, 3)) - level_db))
+        instrument = instruments.random_instrument(studio, rng)
+        written = partial(notes_of, rng, plan, index, instrument.style)
+        _mix(out, _layer(studio, rng, instrument, written, plan.beat_s, n_samples), rng)
     if rng.random() < 0.12 and studio.recordings is not None:
         check()
         out += _ornaments(studio, rng, plan, n_samples)
+    if rng.random() < 0.3:
+        out = treatment.compress(out, rng, 0.6)
+    return out
+
+
+def perform(
+    studio: Studio,
+    rng: Rng,
+    layers: Sequence[tuple[int, Sequence[Note]]],
+    beat_s: float,
+    n_samples: int,
+    check: Callable[[], None],
+) -> Sound:
+    """The accompaniment of a song that is written down, stereo.
+
+    Args:
+        studio: Instruments to choose from.
+        rng: Chooses, and treats.
+        layers: General MIDI's program and the notes of each instrument; mostly one of that kind plays them.
+        beat_s: Seconds of a beat.
+        n_samples: Length of the result.
+        check: Called between instruments; may raise.
+    """
+    out = np.zeros((2, n_samples), dtype=np.float32)
+    for program, notes in layers:
+        check()
+        instrument = instruments.instrument_for(studio, rng, program)
+        _mix(out, _layer(studio, rng, instrument, partial(list, notes), beat_s, n_samples), rng)
     if rng.random() < 0.3:
         out = treatment.compress(out, rng, 0.6)
     return out
@@ -68,16 +96,24 @@ def notes_of(rng: Rng, plan: Plan, index: int, style: str) -> list[Note]:
     return notes
 
 
-def _layer(studio: Studio, rng: Rng, plan: Plan, index: int, n_samples: int) -> Sound:
-    instrument = instruments.random_instrument(studio, rng)
+def _mix(out: Sound, layer: Sound, rng: Rng) -> None:
+    """Adds an instrument to `out` at a level of its own."""
+    level_db = treatment.rms_db(layer)
+    if level_db > -100:
+        out += layer * np.float32(0.1 * treatment.db(float(rng.normal(0, 3)) - level_db))
+
+
+def _layer(
+    studio: Studio, rng: Rng, instrument: Instrument, written: Callable[[], list[Note]], beat_s: float, n_samples: int
+) -> Sound:
     loose_s, soft = float(rng.uniform(0.001, 0.012)), float(rng.uniform(0.6, 1.0))
     notes = [
         note._replace(velocity=float(np.clip(note.velocity * soft * rng.uniform(0.85, 1.1), 0.05, 1.0)))
-        for note in loosened(rng, notes_of(rng, plan, index, instrument.style), loose_s)
+        for note in loosened(rng, written(), loose_s)
     ]
     if not notes:
         return np.zeros((2, n_samples), dtype=np.float32)
-    return instruments.dress(_sound(studio, rng, instrument, notes, n_samples), rng, instrument, plan.beat_s)
+    return instruments.dress(_sound(studio, rng, instrument, notes, n_samples), rng, instrument, beat_s)
 
 
 def _sound(studio: Studio, rng: Rng, instrument: Instrument, notes: list[Note], n_samples: int) -> Sound:

@@ -173,5 +173,6 @@ def _sheet(song: Song, seed: int, index: int) -> dict[str, Any]:
         "beats_per_bar": plan.beats_per_bar,
         "swing": plan.swing,
         "sections": [asdict(section) for section in plan.sections],
+        **({"score": song.score} if song.score else {}),
         "made_from": [origin.bank for origin in song.credits],
     }

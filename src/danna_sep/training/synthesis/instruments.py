@@ -71,6 +71,14 @@ _SOUNDFONT: Final[dict[str, tuple[tuple[int, ...], tuple[str, ...], float]]] = {
 }
 
 
+# What stands for a kind of soundfont's instruments.
+_RECORDED_FOR: Final = {
+    "piano": "piano", "electric_piano": "keys", "guitar": "guitar", "electric_guitar": "guitar", "power": "power",
+    "reed": "sax",
+}  # fmt: skip
+_COMPUTED_FOR: Final[dict[str, Role]] = {"synth_lead": "lead", "pad": "pad", "strings": "pad", "world": "pluck"}
+
+
 def random_instrument(studio: Studio, rng: Rng) -> Instrument:
     """An instrument of those that a studio has."""
     recorded = {
@@ -91,6 +99,28 @@ def random_instrument(studio: Studio, rng: Rng) -> Instrument:
     kind = _pick(rng, {kind: entry[2] for kind, entry in _SOUNDFONT.items()})
     programs, styles, _ = _SOUNDFONT[kind]
     return Instrument(kind, str(rng.choice(styles)), program=int(rng.choice(programs)))
+
+
+def instrument_for(studio: Studio, rng: Rng, program: int) -> Instrument:
+    """An instrument for a part that is written for General MIDI's `program`: that one, one of its kind, or any other.
+
+    Voices and choirs are played by strings and pads: they would be vocals.
+    """
+    if rng.random() < 0.1:
+        return random_instrument(studio, rng)
+    kind = next((kind for kind, (programs, _, _) in _SOUNDFONT.items() if program in programs), None)
+    if kind is None:
+        kind, program = ("strings", 48) if program < 80 else ("pad", 89)
+    recorded = {name: sampler.available(studio.recordings, banks) for name, (banks, _, _) in _RECORDED.items()}
+    banks = recorded.get(_RECORDED_FOR.get(kind, ""), [])
+    if banks and rng.random() < (0.5 if studio.soundfonts else 0.85):
+        return Instrument(
+            "power" if kind == "power" else _RECORDED_FOR[kind], "", bank=banks[int(rng.integers(len(banks)))]
+        )
+    if not studio.soundfonts or (kind in _COMPUTED_FOR and rng.random() < 0.4):
+        return Instrument(kind, "", role=_COMPUTED_FOR.get(kind, "pluck"))
+    programs, _, _ = _SOUNDFONT[kind]
+    return Instrument(kind, "", program=program if rng.random() < 0.6 else int(rng.choice(programs)))
 
 
 def dress(out: Sound, rng: Rng, instrument: Instrument, beat_s: float) -> Sound:

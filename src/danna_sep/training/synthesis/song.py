@@ -10,11 +10,13 @@ import numpy as np
 
 from danna_sep.errors import Cancelled
 from danna_sep.training.synthesis import accompaniment, bass, drums, mastering
+from danna_sep.training.synthesis.arrange import arrange
 from danna_sep.training.synthesis.grooves import groove
 from danna_sep.training.synthesis.origins import Origin
 from danna_sep.training.synthesis.placing import RATE_HZ, Sound
 from danna_sep.training.synthesis.plan import Plan, random_plan
 from danna_sep.training.synthesis.recordings import Recordings
+from danna_sep.training.synthesis.scores import Score, read_score
 from danna_sep.training.synthesis.studio import Studio
 from danna_sep.types import SOURCES
 
@@ -26,12 +28,14 @@ class Song:
     Attributes:
         stems: float32 (2, time) at 44.1 kHz for each of the four sources, silent where the song has none.
         plan: What it is built on.
-        credits: The recordings and soundfonts that it was made from.
+        credits: The recordings, soundfonts and scores that it was made from.
+        score: Name of the file that the band played from; empty if the music was made up.
     """
 
     stems: dict[str, Sound]
     plan: Plan
     credits: tuple[Origin, ...]
+    score: str = ""
 
 
 def make_song(studio: Studio, seed: int, index: int, length_s: tuple[float, float] = (60.0, 150.0)) -> dict[str, Sound]:
@@ -63,7 +67,7 @@ def produce(
     Raises:
         Cancelled: When `cancelled` said so.
         AudioError: A recording cannot be read.
-        SongsError: A soundfont cannot be read.
+        SongsError: A soundfont or a score cannot be read.
     """
 
     def rng_for(part: str) -> np.random.Generator:
@@ -75,9 +79,11 @@ def produce(
 
     studio.forget_credits()
     n_samples = round(length_of(seed, index, length_s) * RATE_HZ)
-    plan = random_plan(rng_for("plan"), n_samples / RATE_HZ)
-    electronic = bool(rng_for("manner").random() < 0.27)
-    hits = groove(rng_for("groove"), plan, electronic)
+    score = _score_for(studio, seed, index)
+    written = None if score is None else arrange(rng_for("arrangement"), score, n_samples / RATE_HZ)
+    plan = random_plan(rng_for("plan"), n_samples / RATE_HZ) if written is None else written.plan
+    electronic = bool(rng_for("manner").random() < (0.27 if written is None else 0.1))
+    hits = groove(rng_for("groove"), plan, electronic) if written is None else written.hits
     stems: dict[str, Sound] = {source: np.zeros((2, n_samples), dtype=np.float32) for source in SOURCES}
     for source in SOURCES:
         check()
@@ -87,7 +93,10 @@ def produce(
         if source == "drums":
             sound = drums.play(studio, rng, hits, electronic, n_samples)
         elif source == "bass":
-            sound = bass.play(studio, rng, bass.line(rng_for("line"), plan, hits), n_samples)
+            line = bass.line(rng_for("line"), plan, hits) if written is None else written.bass
+            sound = bass.play(studio, rng, line, n_samples)
+        elif source == "other" and written is not None:
+            sound = accompaniment.perform(studio, rng, written.layers, plan.beat_s, n_samples, check)
         elif source == "other":
             sound = accompaniment.play(studio, rng, plan, n_samples, check)
         elif studio.recordings is not None:
@@ -96,7 +105,17 @@ def produce(
             continue
         stems[source] = _levelled(mastering.gate(sound, spans), source, spans, rng)
     stems = mastering.master(_ended(stems, rng_for("end")), rng_for("master"))
-    return Song(stems, plan, studio.credits())
+    used = studio.credits() if score is None else (*studio.credits(), score.origin)
+    return Song(stems, plan, used, "" if score is None else score.path.name)
+
+
+def _score_for(studio: Studio, seed: int, index: int) -> Score | None:
+    """The score of a song, all of them in turn; None if there are none."""
+    if not studio.scores:
+        return None
+    turn, place = divmod(index, len(studio.scores))
+    order = np.random.default_rng([seed, turn, zlib.crc32(b"score")]).permutation(len(studio.scores))
+    return read_score(studio.scores[int(order[place])])
 
 
 def _vocals(recordings: Recordings, plan: Plan, rng: np.random.Generator, n_samples: int) -> Sound:

@@ -8,6 +8,7 @@ from pathlib import Path
 from danna_sep.errors import SongsError
 from danna_sep.training.synthesis.origins import Origin
 from danna_sep.training.synthesis.recordings import Recordings
+from danna_sep.training.synthesis.scores import find_scores
 from danna_sep.training.synthesis.soundfonts import Soundfonts, installed
 
 VOICES = "voices/*/*"
@@ -20,10 +21,12 @@ class Studio:
     Attributes:
         recordings: Or None.
         soundfonts: None at all if it is empty.
+        scores: Files of music that people wrote; the band plays nothing else if there are any.
     """
 
     recordings: Recordings | None = None
     soundfonts: Soundfonts = field(default_factory=lambda: Soundfonts(()))
+    scores: tuple[Path, ...] = ()
 
     def forget_credits(self) -> None:
         """Begin a list of what is used."""
@@ -37,17 +40,23 @@ class Studio:
         return tuple(sorted(used, key=lambda origin: origin.bank))
 
 
-def open_studio(recordings: Path | None, soundfonts: tuple[Path, ...] | None = None) -> Studio:
+def open_studio(
+    recordings: Path | None, soundfonts: tuple[Path, ...] | None = None, scores: Path | None = None
+) -> Studio:
     """A studio.
 
     Args:
         recordings: Folder of recordings; None to compute all, without vocals.
         soundfonts: Files; None for the free ones that this machine has in the usual places.
+        scores: Folder of MIDI files to play; None to make music up.
 
     Raises:
-        SongsError: A folder or soundfont that is not there, or a folder of recordings without voices.
+        SongsError: A folder or soundfont that is not there, a folder of recordings without voices, or of scores without
+            any.
+        MissingExtra: Scores need mido, which is not installed.
     """
     found = None if recordings is None else Recordings(recordings)
     if found is not None and not (found.files(VOICES) or found.files("voices/producerspace/*/*")):
         raise SongsError(f"{recordings}: no voices in it that may be used, so no vocals; docs/synthesis.md lists them")
-    return Studio(found, Soundfonts(installed() if soundfonts is None else soundfonts))
+    written = () if scores is None else find_scores(scores)
+    return Studio(found, Soundfonts(installed() if soundfonts is None else soundfonts), written)

@@ -34,6 +34,7 @@ class Order:
         out: Folder of the songs; those that are there stay, but for the rolling ones.
         recordings: Folder of recordings; None to compute all, without vocals.
         soundfonts: Files; None for those that this machine has in the usual places.
+        scores: Folder of MIDI files to play; None to make music up.
         seed: Song number n of a seed is always the same.
         length_s: Least and greatest length of a song in seconds.
         n_songs: Songs that the folder is to have of this seed; with `rolling`, songs to make now. None: no limit.
@@ -44,6 +45,7 @@ class Order:
     out: Path
     recordings: Path | None = None
     soundfonts: tuple[Path, ...] | None = None
+    scores: Path | None = None
     seed: int = 0
     length_s: tuple[float, float] = (60.0, 150.0)
     n_songs: int | None = None
@@ -111,7 +113,7 @@ def write_songs(order: Order, processes: int = 1, cancelled: Callable[[], bool] 
         SongsError: Recordings or soundfonts that are not there.
         DannaSepError: Too many songs in a row failed, or a process was ended from outside.
     """
-    studio = open_studio(order.recordings, order.soundfonts)  # what is missing is said before any work
+    studio = open_studio(order.recordings, order.soundfonts, order.scores)  # what is missing is said before any work
     with folder.held(order.out):
         if order.rolling is not None:
             folder.drop_slots(order.out, order.rolling)
@@ -221,7 +223,7 @@ _worker: dict[str, Any] = {}
 
 def _begin(order: Order, stop: Stop) -> None:
     serve_parent()
-    _worker.update(order=order, stop=stop, studio=open_studio(order.recordings, order.soundfonts))
+    _worker.update(order=order, stop=stop, studio=open_studio(order.recordings, order.soundfonts, order.scores))
 
 
 def _work(job: _Job) -> Written | Failed:
