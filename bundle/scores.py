@@ -1,9 +1,9 @@
 """Take the music of the game Freedoom out of its files, for `danna-sep synthesise --scores`.
 
-    python bundle/scores.py /usr/share/games/doom/freedoom1.wad /usr/share/games/doom/freedoom2.wad --out scores
+    python bundle/scores.py freedoom1.wad freedoom2.wad --out scores
 
-A WAD file ends with a directory of lumps: place, length, name of each. Those that are MIDI files are written, each piece
-once, with an `origin.json` that says whose they are.
+A WAD file ends with a directory of lumps: place, length, name of each. Those that are MIDI files are written, each
+piece once, with an `origin.json` that says whose they are.
 """
 
 from __future__ import annotations

@@ -109,9 +109,9 @@ def test_an_arrangement_keeps_the_music(tmp_path: Path) -> None:
             assert note.midi % 12 == chord.root
             assert len(chord.tones) == 3
             assert set(chord.tones) <= set(chord.scale)
-        assert made.plan.chords[-1].start_s + made.plan.chords[-1].length_s == pytest.approx(20.0)
+        assert made.plan.chords[-1].start_s + made.plan.chords[-1].length_s == pytest.approx(20.0, abs=0.05)
         assert {"drums", "bass", "other"} <= set(made.plan.sources)
-        assert made.plan.spans("bass") == [(0.0, pytest.approx(20.0))]
+        assert made.plan.spans("bass") == [(0.0, pytest.approx(20.0, abs=0.05))]
 
 
 def test_a_short_score_begins_again_and_a_bass_is_found(tmp_path: Path) -> None:
