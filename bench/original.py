@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from danna_sep.convert import OriginalDemucs
 from danna_sep.models import Demucs, UNet, unet
 from danna_sep.models.d3 import D2Block
-from danna_sep.signal.stft import istft, stft
+from danna_sep.signal.stft import stft
 from danna_sep.types import SAMPLE_RATE, SOURCES
 
 
@@ -90,7 +90,10 @@ class OriginalMask:
         estimates = (mask * magnitude[:, None])[0].permute(3, 2, 1, 0).double().numpy()
         heard = spec.permute(2, 1, 0).to(torch.complex128).numpy()
         filtered = norbert.wiener(estimates, np.ascontiguousarray(heard), 1, use_softmask=False)
-        return istft(torch.from_numpy(filtered).permute(3, 2, 1, 0), n_samples).float()
+        stems = torch.from_numpy(filtered).permute(3, 2, 1, 0)
+        window = torch.hann_window(4096, dtype=torch.float64)
+        signals = torch.istft(stems.flatten(0, 1), 4096, 1024, window=window, length=n_samples)
+        return signals.unflatten(0, stems.shape[:2]).float()
 
 
 def original_way(name: str, model: nn.Module) -> OriginalMask | OriginalDemucs:

@@ -31,6 +31,29 @@ def test_istft_undoes_stft_for_any_leading_axes(axes: tuple[int, ...]) -> None:
     assert torch.allclose(istft(stft(signal), signal.shape[-1]), signal, atol=1e-12)
 
 
+@pytest.mark.parametrize(("n_fft", "hop_length"), [(4096, 1024), (512, 128), (512, 256), (512, 512), (512, 100)])
+@pytest.mark.parametrize("n_samples", [3000, 3072, 4095, 12345])
+def test_istft_is_torchs(n_fft: int, hop_length: int, n_samples: int) -> None:
+    """Of any spectrum, not only of a signal's; its gradients, too."""
+    generator = torch.Generator().manual_seed(n_samples)
+    window = torch.hann_window(n_fft, dtype=torch.float64)
+    n_frames = 1 + n_samples // hop_length
+    spec = torch.randn(2, n_fft // 2 + 1, n_frames, 2, dtype=torch.float64, generator=generator)
+    gradients = []
+    if hop_length == n_fft:  # where windows meet, both are zero
+        signal = istft(torch.view_as_complex(spec), n_samples, n_fft, hop_length)
+        assert torch.isfinite(signal).all()
+        return
+    for inverse in (istft, lambda spec, n, n_fft, hop: torch.istft(spec, n_fft, hop, window=window, length=n)):
+        heard = spec.clone().requires_grad_()
+        signal = inverse(torch.view_as_complex(heard), n_samples, n_fft, hop_length)
+        (signal * torch.linspace(-1, 1, n_samples, dtype=torch.float64)).square().sum().backward()
+        gradients.append((signal.detach(), heard.grad))
+    (ours, our_gradient), (theirs, their_gradient) = gradients
+    torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(our_gradient, their_gradient, rtol=1e-9, atol=1e-9)
+
+
 @pytest.mark.parametrize(("old", "new"), [(1, 2), (2, 1), (2, 4), (3, 2), (1, 1)])
 @pytest.mark.parametrize("n_samples", [1, 2, 99, 1000])
 def test_resample_is_juliuss(old: int, new: int, n_samples: int) -> None:

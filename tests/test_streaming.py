@@ -150,7 +150,7 @@ class Windowed(torch.nn.Module):
         return torch.stack([mixture * share for share in (0.1, 0.2, 0.3, 0.4)], 1)
 
     def in_windows(self, mixture: Tensor, n_in_window: int) -> Tensor:
-        assert n_in_window == LONG_GRID.length
+        assert n_in_window == LONG_GRID.length // 2
         return self(mixture)
 
 

@@ -173,7 +173,7 @@ class _InLong:
             length = self.lengths.popleft()
             while self.settled.length < length:
                 long, is_last = self.waiting.popleft()
-                self.settled.put(self.joiner.push(self.separator.in_windows(long, self.grid.length), is_last))
+                self.settled.put(self.joiner.push(self.separator.in_windows(long, self.grid.length // 2), is_last))
             yield self.settled.next_segment(length)
 
 

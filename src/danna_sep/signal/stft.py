@@ -5,9 +5,15 @@ Periodic Hann window, frames centred with reflect padding, no normalisation.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
+import torch.nn.functional as F
 from jaxtyping import Complex, Float
 from torch import Tensor
+
+_LEAST = 1e-11
+"""Sum of squared windows from which on a sample is known."""
 
 
 def stft(
@@ -35,10 +41,37 @@ def istft(
 
     Args:
         spec: As `stft` gives it.
-        n_samples: Samples to return; at most (frames - 1) * hop_length carry signal, the rest is zero.
+        n_samples: Samples to return; those that no window reaches are zero.
         n_fft: Window and transform length, samples.
         hop_length: Samples from frame to frame.
     """
-    window = torch.hann_window(n_fft, dtype=spec.real.dtype, device=spec.device)
-    signal = torch.istft(spec.reshape(-1, *spec.shape[-2:]), n_fft, hop_length, window=window, length=n_samples)
-    return signal.reshape(*spec.shape[:-2], n_samples)
+    if n_fft % hop_length:
+        window = torch.hann_window(n_fft, dtype=spec.real.dtype, device=spec.device)
+        signal = torch.istft(spec.reshape(-1, *spec.shape[-2:]), n_fft, hop_length, window=window, length=n_samples)
+        return signal.reshape(*spec.shape[:-2], n_samples)
+    window, weight = _inverse_window(n_fft, hop_length, spec.shape[-1], spec.real.dtype, spec.device)
+    frames = torch.fft.irfft(spec.transpose(-1, -2), n_fft) * window
+    signal = _overlap_add(frames, hop_length)[..., n_fft // 2 :] * weight
+    n_missing = n_samples - signal.shape[-1]
+    return F.pad(signal, (0, n_missing)) if n_missing > 0 else signal[..., :n_samples]
+
+
+def _overlap_add(frames: Float[Tensor, "*axes _frame sample"], hop_length: int) -> Float[Tensor, "*axes _time"]:
+    """Frames that begin one hop after the other, added up; their length is a multiple of the hop."""
+    n_frames, n_hops = frames.shape[-2], frames.shape[-1] // hop_length
+    by_hop = frames.unflatten(-1, (n_hops, hop_length))
+    total = frames.new_zeros(*frames.shape[:-2], n_frames + n_hops - 1, hop_length)
+    for hop in range(n_hops):
+        total[..., hop : hop + n_frames, :] += by_hop[..., hop, :]
+    return total.flatten(-2)
+
+
+@lru_cache(maxsize=8)
+def _inverse_window(
+    n_fft: int, hop_length: int, n_frames: int, dtype: torch.dtype, device: torch.device
+) -> tuple[Float[Tensor, " sample"], Float[Tensor, " time"]]:
+    """The window, and what each sample from the first frame's middle on is weighted with."""
+    with torch.inference_mode(False):  # kept, and maybe trained with later
+        window = torch.hann_window(n_fft, dtype=dtype, device=device)
+        total = _overlap_add(window.square().expand(n_frames, n_fft), hop_length)[n_fft // 2 :]
+        return window, torch.where(total > _LEAST, 1 / total, 0)
