@@ -41,7 +41,7 @@ def test_it_is_the_convolution(
 ) -> None:
     """With and without a sum and rectifying, of frames that are a part of others' memory."""
     if not fused:
-        monkeypatch.setattr(convolution, "_fuses", lambda weight: False)
+        monkeypatch.setattr(convolution, "fuses", lambda weight: False)
     weight, bias = weights(kernel, dtype)
     padding = 0 if kernel[1] == 2 else dilation * (kernel[1] // 2)
     close = {"rtol": TOLERANCE[dtype], "atol": TOLERANCE[dtype]}

@@ -74,9 +74,9 @@ def test_blend_is_a_weighted_sum_per_source() -> None:
     estimates = torch.randn(3, 4, 2, 10)
     weights = torch.tensor([[0.2, 0.1, 0.0, 0.2], [0.2, 0.17, 0.5, 0.4], [0.6, 0.73, 0.5, 0.4]])
     expected = torch.einsum("msct,ms->sct", estimates, weights)
-    assert torch.allclose(blend(iter(estimates), weights), expected, atol=1e-6)
-    with pytest.raises(ValueError, match="zip"):
-        blend(list(estimates[:2]), weights)
+    assert torch.allclose(blend(zip(estimates, weights, strict=True)), expected, atol=1e-6)
+    with pytest.raises(ValueError, match="nothing to blend"):
+        blend([])
 
 
 @settings(max_examples=60, deadline=None)
@@ -129,6 +129,6 @@ def test_filters_made_without_gradients_serve_training() -> None:
 
 def test_a_blend_has_the_widest_of_its_types() -> None:
     single, double = torch.rand(2, 1, 5), torch.rand(2, 1, 5, dtype=torch.float64)
-    blended = blend([single, double], torch.tensor([[0.5, 0.5], [0.5, 0.5]]))
+    blended = blend([(single, torch.tensor([0.5, 0.5])), (double, torch.tensor([0.5, 0.5]))])
     assert blended.dtype == torch.float64
     assert torch.allclose(blended, (single + double) / 2)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import torch
 from jaxtyping import Float
@@ -65,21 +65,23 @@ class Blend:
         """See `Separator`."""
         if not self.active:
             return torch.zeros_like(mixture).unsqueeze(-3).repeat_interleave(len(self.sources), -3)
-        return self.blended(separator(mixture) for separator in self.active.values())
+        return self.blended((name, separator(mixture)) for name, separator in self.active.items())
 
     @property
     def active(self) -> dict[str, Separator]:
         """Those that have any weight, by name."""
         return {name: separator for name, separator in self.separators.items() if any(self.weights[name])}
 
-    def blended(self, estimates: Iterable[Stems]) -> Stems:
-        """Of the stems that the active separators gave, one after the other."""
-        active = self.active
-        placed = (
-            estimate if separator.sources == self.sources else _place(estimate, separator.sources, self.sources)
-            for separator, estimate in zip(active.values(), estimates, strict=True)
-        )
-        return blend(placed, torch.tensor([self.weights[name] for name in active]))
+    def blended(self, estimates: Iterable[tuple[str, Stems]]) -> Stems:
+        """The weighted sum of what some of the separators gave, one after the other, each with its name."""
+
+        def placed() -> Iterator[tuple[Stems, Tensor]]:
+            for name, estimate in estimates:
+                sources = self.separators[name].sources
+                stems = estimate if sources == self.sources else _place(estimate, sources, self.sources)
+                yield stems, torch.tensor(self.weights[name])
+
+        return blend(placed())
 
     def only(self, sources: Sequence[str]) -> Blend:
         """The same for some of its sources, without the separators that add nothing to them."""

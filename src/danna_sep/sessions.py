@@ -8,7 +8,7 @@ gets them meanwhile.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final, Protocol, runtime_checkable
 
 import torch
@@ -18,7 +18,7 @@ from danna_sep.allocator import apart
 from danna_sep.blending import Blend
 from danna_sep.cascade import Cascade
 from danna_sep.models.mask_stream import open_mask_stream
-from danna_sep.separators import MaskSeparator, Separator, WaveformSeparator
+from danna_sep.separators import MaskSeparator, Separator, StemSpectra, WaveformSeparator
 from danna_sep.shapes import Mixture, Stems
 from danna_sep.signal.overlap_add import Cutter, Joiner, SegmentGrid
 
@@ -60,9 +60,9 @@ def open_session(separator: Separator, grid: SegmentGrid | None, n_together: int
     if isinstance(separator, _Opening):
         return separator.session(grid, n_together)
     if grid and isinstance(separator, Blend):
-        sessions = [open_session(each, grid, n_together) for each in separator.active.values()]
-        if any(not isinstance(session, _Apart) for session in sessions):
-            return _Blended(separator, [_in_long(session, grid) for session in sessions])
+        sessions = {name: open_session(each, grid, n_together) for name, each in separator.active.items()}
+        if any(not isinstance(session, _Apart) for session in sessions.values()):
+            return _Blended(separator, {name: _in_long(session, grid) for name, session in sessions.items()})
     if grid and isinstance(separator, Cascade) and separator.left:
         first, rest = (open_session(each, grid, n_together) for each in (separator.first, separator.rest))
         if not (isinstance(first, _Apart) and isinstance(rest, _Apart)):
@@ -223,29 +223,73 @@ class _HeardOn:
 
     def separate(self, n_segments: int) -> Iterator[Stems]:
         for _ in range(n_segments):
-            segment, n_frames = self.segments.popleft(), self.n_frames.popleft()
-            masks = self.stream.masks(self.settled.next_segment(n_frames))
-            yield self.separator.filtered(segment, self.separator.spectrum(segment), masks)
+            segment, spectra = self.next_spectra()
+            yield self.separator.stems_of(segment, self.separator.sources, spectra)
+
+    def next_spectra(self) -> tuple[Mixture, StemSpectra]:
+        """The next segment and its stems' spectra, which are heard by who asks."""
+        segment, n_frames = self.segments.popleft(), self.n_frames.popleft()
+        masks = self.stream.masks(self.settled.next_segment(n_frames))
+        return segment, self.separator.stem_spectra(self.separator.spectrum(segment), masks)
 
 
 class _Blended:
-    """Each separator of a blend in a session of its own."""
+    """Each separator of a blend in a session of its own.
 
-    def __init__(self, blend: Blend, sessions: list[Session]) -> None:
+    Spectra of the same frames are added up before they become stems: one inverse transform serves all of them.
+    """
+
+    def __init__(self, blend: Blend, sessions: Mapping[str, Session]) -> None:
         self.blend, self.sessions = blend, sessions
+        spectral = {name: session for name, session in sessions.items() if isinstance(session, _HeardOn)}
+        together = len(spectral) > 1 and len({_frames_of(session) for session in spectral.values()}) == 1
+        self.spectral = spectral if together else {}
+        self.others = {name: session for name, session in sessions.items() if name not in self.spectral}
 
     def hear(self, segment: Mixture, is_last: bool) -> None:
-        for session in self.sessions:
+        for session in self.sessions.values():
             session.hear(segment, is_last)
 
     def n_ready(self, most: int) -> int:
-        for session in self.sessions:
+        for session in self.sessions.values():
             most = session.n_ready(most)
         return most
 
     def separate(self, n_segments: int) -> Iterator[Stems]:
         for _ in range(n_segments):
-            yield self.blend.blended(stems for session in self.sessions for stems in session.separate(1))
+            together = self._from_spectra() if self.spectral else None
+            if self.others:
+                apart = self.blend.blended(
+                    (name, stems) for name, session in self.others.items() for stems in session.separate(1)
+                )
+                together = apart if together is None else together.add_(apart)
+            assert together is not None
+            yield together
+
+    def _from_spectra(self) -> Stems:
+        """What those whose spectra are added up give together."""
+        weighted: list[tuple[StemSpectra, dict[str, float]]] = []
+        for name, session in self.spectral.items():
+            segment, spectra = session.next_spectra()
+            weighted.append((spectra, dict(zip(self.blend.sources, self.blend.weights[name], strict=True))))
+
+        def total(source: str, channel: int) -> Tensor:
+            added: Tensor | None = None
+            for spectra, row in weighted:
+                if added is None:
+                    added = spectra(source, channel) * row[source]
+                elif row[source]:
+                    added.add_(spectra(source, channel), alpha=row[source])
+            assert added is not None
+            return added
+
+        return session.separator.stems_of(segment, self.blend.sources, total)
+
+
+def _frames_of(session: _HeardOn) -> tuple[object, ...]:
+    """What sessions must have in common for their spectra to be of the same frames."""
+    separator = session.separator
+    return separator.n_fft, separator.hop_length, separator.padding, separator.precision
 
 
 class _Cascaded:

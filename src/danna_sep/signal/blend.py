@@ -10,20 +10,22 @@ from torch import Tensor
 from danna_sep.shapes import Stems
 
 
-def blend(estimates: Iterable[Stems], weights: Float[Tensor, "model source"]) -> Stems:
+def blend(weighted: Iterable[tuple[Stems, Float[Tensor, " source"]]]) -> Stems:
     """Sum over models of weight x estimate, a weight per model and source.
 
-    Estimates are taken one after the other, so that a generator keeps one at a time in memory.
+    Args:
+        weighted: Estimates with their weights. They are taken one after the other, so that a generator keeps one at a
+            time in memory.
 
     Raises:
-        ValueError: Not one estimate per row of weights.
+        ValueError: There are none.
     """
     total: Stems | None = None
-    for estimate, row in zip(estimates, weights, strict=True):
+    for estimate, row in weighted:
         shares = row.to(estimate)[:, None, None]
         if total is None or total.dtype != estimate.dtype:
-            weighted = estimate * shares
-            total = weighted if total is None else total + weighted
+            share = estimate * shares
+            total = share if total is None else total + share
         else:
             total.addcmul_(estimate, shares)
     if total is None:
