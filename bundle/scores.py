@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,7 +34,10 @@ def lumps(wad: bytes) -> Iterator[tuple[str, bytes]]:
             raise ValueError("not a WAD file")
         for index in range(n_lumps):
             start, length, name = struct.unpack_from("<ii8s", wad, directory + 16 * index)
-            yield name.rstrip(b"\0").decode("ascii"), wad[start : start + length]
+            if start < 0 or length < 0 or start + length > len(wad):
+                raise ValueError("not a whole WAD file")
+            name = re.sub(r"[^A-Za-z0-9_-]", "_", name.split(b"\0")[0].decode("latin-1"))
+            yield name or "unnamed", wad[start : start + length]
     except struct.error:
         raise ValueError("not a whole WAD file") from None
 

@@ -162,6 +162,26 @@ def test_spectra_of_the_same_frames_are_added_up(n_fft: int) -> None:
             assert (stems - expected).abs().max() < 2e-5 * expected.abs().max()
 
 
+def test_a_source_that_no_spectrum_has_is_silent_there() -> None:
+    """One that only another separator knows, beside two mask models whose spectra are added up."""
+    unet = MaskSeparator(unet_that_has_seen_something(), n_iterations=0)
+    rows = {"one": (0.5, 0, 0.5, 1, 0), "two": (0.5, 0, 0.5, 0, 0), "piano": (0, 1, 0, 0, 1)}
+
+    class Piano(Limited):
+        sources = (*SOURCES, "piano")  # type: ignore[assignment]
+
+        def __call__(self, mixture: Tensor) -> Tensor:
+            return torch.cat((super().__call__(mixture), mixture.unsqueeze(-3) * 0.7), -3)
+
+    blend = Blend({"one": unet, "two": unet, "piano": Piano(1)}, rows, (*SOURCES, "piano"))
+    mixture = torch.randn(1, 2, 7 * SAMPLE_RATE, generator=torch.Generator().manual_seed(1))
+    grid = SegmentGrid(64 * 1024, 24 * 1024)
+    stems = torch.cat(list(stream(iter(mixture.split(30000, -1)), blend, grid)), -1)
+    with torch.no_grad():
+        expected = blend(mixture)
+    assert (stems - expected).abs().max() < 1e-5 * expected.abs().max()
+
+
 class Windowed(torch.nn.Module):
     """A waveform model that can hear in windows, and keeps count of how much at once."""
 

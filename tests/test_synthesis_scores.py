@@ -89,6 +89,56 @@ def test_tempo_changes_are_followed(tmp_path: Path) -> None:
     assert score.beats_s[7:10] == pytest.approx([3.5, 4.0, 5.0])
 
 
+def test_a_tempo_may_change_within_a_beat(tmp_path: Path) -> None:
+    path = write_midi(tmp_path / "song.mid", {0: (0, [(beat, 1, 60) for beat in range(20)])})
+    midi = mido.MidiFile(path)
+    for tempo, beats in ((1_000_000, 4.5), (400_000, 2.25), (2_000_000, 1.1)):
+        midi.tracks[0].append(mido.MetaMessage("set_tempo", tempo=tempo, time=round(beats * BEAT)))
+    midi.save(path)
+    score = read_score(path)
+    ((_, notes),) = score.layers
+    np.testing.assert_allclose(score.beats_s[: len(notes)], [note.start_s for note in notes], atol=1e-6)
+
+
+def test_a_note_without_an_end_ends_with_the_music(tmp_path: Path) -> None:
+    path = a_song(tmp_path / "song.mid")
+    midi = mido.MidiFile(path)
+    midi.tracks[1].insert(1, mido.Message("note_on", channel=0, note=30, velocity=90))
+    midi.tracks[1].append(mido.MetaMessage("text", text="", time=10**6))
+    midi.save(path)
+    score = read_score(path)
+    assert score.length_s == pytest.approx(32)
+    assert max(note.length_s for _, notes in score.layers for note in notes) == pytest.approx(32)
+
+
+def test_what_sounds_already_is_heard(tmp_path: Path) -> None:
+    """An excerpt cuts notes at both ends, lies where something begins, and holds keys that instruments have."""
+    held = [(0.0, 240.0, key) for key in (3, 60, 125)] + [(200.0, 40.0, 64)]
+    score = read_score(
+        write_midi(tmp_path / "held.mid", {0: (48, held), 1: (33, [(float(b), 1.0, 23) for b in range(240)])})
+    )
+    for seed in range(12):
+        made = arrange(np.random.default_rng(seed), score, 8.0)
+        ((_, notes),) = made.layers
+        assert len(notes) >= 3
+        assert all(0 <= note.midi <= 127 for note in notes)
+        assert all(note.start_s >= 0 and note.start_s + note.length_s <= 8.0 + 1e-6 for note in notes)
+        assert min(note.midi for note in made.bass) >= 26
+    rests = [(0.0, 1.0, 60), (120.0, 1.0, 60)]
+    score = read_score(write_midi(tmp_path / "rests.mid", {0: (48, rests)}))
+    assert all(arrange(np.random.default_rng(seed), score, 8.0).layers for seed in range(12))
+
+
+def test_bars_begin_again_with_the_score(tmp_path: Path) -> None:
+    """Of 30 beats, the last bar has two: the next round's first bar still begins with its first beat."""
+    score = read_score(write_midi(tmp_path / "song.mid", {0: (0, [(float(beat), 1.0, 60) for beat in range(30)])}))
+    made = arrange(np.random.default_rng(0), score, 40.0)
+    beats = np.array([note.start_s for note in made.layers[0][1]])
+    lengths = [round(chord.length_s / made.plan.beat_s) for chord in made.plan.chords]
+    assert set(lengths[:-1]) == {2, 4}
+    assert all(np.abs(beats - chord.start_s).min() < 0.01 for chord in made.plan.chords)
+
+
 def test_an_arrangement_keeps_the_music(tmp_path: Path) -> None:
     """All parts moved alike in time and pitch; chords as they are written, in a scale that holds them."""
     score = read_score(a_song(tmp_path / "song.mid"))
@@ -171,9 +221,23 @@ def test_scores_that_are_none(tmp_path: Path) -> None:
     broken = tmp_path / "broken.mid"
     for content in (b"", b"RIFF1234", b"MThd" + bytes(30)):
         broken.write_bytes(content)
-        with pytest.raises(SongsError, match=r"broken\.mid: "):
+        with pytest.raises(SongsError, match=r"broken\.mid: not a MIDI file that can be played \(\w"):
             read_score(broken)
-    with pytest.raises(SongsError, match=r"short\.mid: its notes last 2\.0 s"):
+    whole = a_song(tmp_path / "whole.mid", 8)
+    for change in (b"\0\2", b"\0\1"):  # of another type; then with another division of time
+        content = bytearray(whole.read_bytes())
+        content[8:10] = change
+        content[12:14] = b"\x01\xe0" if change == b"\0\2" else b"\xe7\x28"
+        broken.write_bytes(content)
+        with pytest.raises(SongsError, match=r"broken\.mid: .*(type 2|not in beats)"):
+            read_score(broken)
+    noises = write_midi(broken, {0: (122, [(0, 40, 60)]), 1: (47, [(0, 40, 40)])})
+    with pytest.raises(SongsError, match=r"what can be played of it lasts 0\.0 s"):
+        read_score(noises)
+    (tmp_path / "origin.json").write_text('{"bank": "B",}')
+    with pytest.raises(SongsError, match=r"origin\.json: has no bank"):
+        read_score(whole)
+    with pytest.raises(SongsError, match=r"short\.mid: what can be played of it lasts 2\.0 s"):
         read_score(write_midi(tmp_path / "short.mid", {0: (0, [(0, 4, 60)])}))
 
 

@@ -62,8 +62,8 @@ class _Windowed(Protocol):
         """Stems of mixtures (batch, channel, time), from windows of so many samples as far as it remembers."""
 
 
-StemSpectra: TypeAlias = Callable[[str, int], Complex[Tensor, "item bin frame"]]
-"""The spectrum of a source's channel, for all items."""
+StemSpectra: TypeAlias = Callable[[str, int], Complex[Tensor, "item bin frame"] | None]
+"""The spectrum of a source's channel, for all items; None where nothing is heard of it."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,11 @@ class MaskSeparator:
         # One after the other: what an inverse transform needs besides is then that of one channel of one stem.
         for place, source in enumerate(sources):
             for channel in range(n_channels):
-                stems[:, place, channel] = istft(spectra(source, channel), n_samples, self.n_fft, self.hop_length)
+                spectrum = spectra(source, channel)
+                stems[:, place, channel] = (
+                    0 if spectrum is None else istft(spectrum, n_samples, self.n_fft, self.hop_length)
+                )
+                del spectrum
         return stems.reshape(*mixture.shape[:-2], *stems.shape[1:])
 
     def _mask(self, magnitude: Tensor) -> StemMagnitudes:

@@ -273,14 +273,14 @@ class _Blended:
             segment, spectra = session.next_spectra()
             weighted.append((spectra, dict(zip(self.blend.sources, self.blend.weights[name], strict=True))))
 
-        def total(source: str, channel: int) -> Tensor:
+        def total(source: str, channel: int) -> Tensor | None:
             added: Tensor | None = None
             for spectra, row in weighted:
-                if added is None:
-                    added = spectra(source, channel) * row[source]
-                elif row[source]:
-                    added.add_(spectra(source, channel), alpha=row[source])
-            assert added is not None
+                if not row[source]:
+                    continue
+                spectrum = spectra(source, channel)
+                if spectrum is not None:
+                    added = spectrum * row[source] if added is None else added.add_(spectrum, alpha=row[source])
             return added
 
         return session.separator.stems_of(segment, self.blend.sources, total)

@@ -5,8 +5,6 @@ Periodic Hann window, frames centred with reflect padding, no normalisation.
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Complex, Float
@@ -49,9 +47,10 @@ def istft(
         window = torch.hann_window(n_fft, dtype=spec.real.dtype, device=spec.device)
         signal = torch.istft(spec.reshape(-1, *spec.shape[-2:]), n_fft, hop_length, window=window, length=n_samples)
         return signal.reshape(*spec.shape[:-2], n_samples)
-    window, weight = _inverse_window(n_fft, hop_length, spec.shape[-1], spec.real.dtype, spec.device)
+    window = torch.hann_window(n_fft, dtype=spec.real.dtype, device=spec.device)
     frames = torch.fft.irfft(spec.transpose(-1, -2), n_fft) * window
-    signal = _overlap_add(frames, hop_length)[..., n_fft // 2 :] * weight
+    total = _overlap_add(window.square().expand(spec.shape[-1], n_fft), hop_length)[n_fft // 2 :]
+    signal = _overlap_add(frames, hop_length)[..., n_fft // 2 :] * torch.where(total > _LEAST, 1 / total, 0)
     n_missing = n_samples - signal.shape[-1]
     return F.pad(signal, (0, n_missing)) if n_missing > 0 else signal[..., :n_samples]
 
@@ -64,14 +63,3 @@ def _overlap_add(frames: Float[Tensor, "*axes _frame sample"], hop_length: int) 
     for hop in range(n_hops):
         total[..., hop : hop + n_frames, :] += by_hop[..., hop, :]
     return total.flatten(-2)
-
-
-@lru_cache(maxsize=8)
-def _inverse_window(
-    n_fft: int, hop_length: int, n_frames: int, dtype: torch.dtype, device: torch.device
-) -> tuple[Float[Tensor, " sample"], Float[Tensor, " time"]]:
-    """The window, and what each sample from the first frame's middle on is weighted with."""
-    with torch.inference_mode(False):  # kept, and maybe trained with later
-        window = torch.hann_window(n_fft, dtype=dtype, device=device)
-        total = _overlap_add(window.square().expand(n_frames, n_fft), hop_length)[n_fft // 2 :]
-        return window, torch.where(total > _LEAST, 1 / total, 0)

@@ -8,6 +8,7 @@ from typing import Final
 
 import numpy as np
 
+from danna_sep.training.synthesis.bass import LOWEST
 from danna_sep.training.synthesis.form import Section
 from danna_sep.training.synthesis.grooves import Hit
 from danna_sep.training.synthesis.harmony import MAJOR, MINOR, Chord, Note
@@ -25,6 +26,9 @@ _SUNG: Final = 0.7
 
 _EARLY_S: Final = 0.001
 """Before a bar, from where on its notes belong to an excerpt that begins with it."""
+
+_SHORTEST_S: Final = 0.01
+"""Of what is left of a note that an excerpt cuts."""
 
 _ADDED_BASS: Final = 0.8
 """How often a bass doubles the lowest part of a score without one."""
@@ -63,18 +67,22 @@ def arrange(rng: Rng, score: Score, length_s: float) -> Arrangement:
     speed = float(np.exp(rng.normal(0, 0.08)).clip(0.85, 1.17))
     shift = int(rng.integers(-6, 7))
     wanted_s = length_s * speed
-    bars_s = score.beats_s[:-1][:: score.beats_per_bar]
-    first_s = -_EARLY_S + float(rng.choice([s for s in bars_s if s <= max(0.0, score.length_s - wanted_s)] or [0.0]))
+    first_s = _first_s(rng, score, wanted_s)
     turns_s = [-first_s]
     while turns_s[-1] + score.length_s < wanted_s:
         turns_s.append(turns_s[-1] + score.length_s)
 
     def moved(notes: Iterable[Note], semitones: int) -> list[Note]:
-        return [
-            Note((n.start_s + at_s) / speed, n.length_s / speed, n.midi + semitones, n.velocity)
+        """Those that sound in the excerpt, cut to it."""
+        spans = (
+            (n, max(0.0, n.start_s + at_s), min(wanted_s, n.start_s + n.length_s + at_s))
             for at_s in turns_s
             for n in notes
-            if 0 <= n.start_s + at_s < wanted_s
+        )
+        return [
+            Note(start_s / speed, (end_s - start_s) / speed, n.midi + semitones, n.velocity)
+            for n, start_s, end_s in spans
+            if end_s - start_s > _SHORTEST_S
         ]
 
     hits = [
@@ -83,25 +91,50 @@ def arrange(rng: Rng, score: Score, length_s: float) -> Arrangement:
         for hit in score.hits
         if 0 <= hit.start_s + at_s < wanted_s
     ]
-    layers = [(program, moved(notes, shift)) for program, notes in score.layers]
+    layers = [(program, _folded(moved(notes, shift), 0, 127)) for program, notes in score.layers]
     layers = [(program, notes) for program, notes in layers if notes]
-    bass = _in_range(moved(score.bass, shift))
+    bass = _folded(moved(score.bass, shift), LOWEST, _BASS_HIGHEST + 7)
     if not score.bass and layers and rng.random() < _ADDED_BASS:
-        bass = _doubling(layers)
-    beats_s = [(s + at_s) / speed for at_s in turns_s for s in score.beats_s[:-1] if 0 <= s + at_s < wanted_s]
-    plan = _plan(rng, score.beats_per_bar, beats_s, length_s, [*bass, *(n for _, notes in layers for n in notes)])
+        bass = _folded(_doubling(layers), LOWEST, _BASS_HIGHEST)
+    bars_s = [
+        (s + at_s) / speed
+        for at_s in turns_s
+        for s in score.beats_s[:-1][:: score.beats_per_bar]
+        if 0 <= s + at_s < wanted_s and s < score.length_s
+    ]
+    beat_s = float(np.median(np.diff(score.beats_s))) / speed
+    plan = _plan(
+        rng, score.beats_per_bar, beat_s, bars_s, length_s, [*bass, *(n for _, notes in layers for n in notes)]
+    )
     present = {"drums": bool(hits), "bass": bool(bass), "other": bool(layers), "vocals": "vocals" in plan.sources}
     sources = tuple(source for source in SOURCES if present[source])
     return Arrangement(_with(plan, sources), hits, bass, layers)
 
 
-def _in_range(notes: list[Note]) -> list[Note]:
-    """A bass line in the octaves of a bass."""
-    return [n._replace(midi=n.midi - 12 * max(0, -(-(n.midi - _BASS_HIGHEST - 7) // 12))) for n in notes]
+def _first_s(rng: Rng, score: Score, wanted_s: float) -> float:
+    """Where an excerpt begins: with a bar, and so that something begins to sound in its first half."""
+    starts = np.sort([hit.start_s for hit in score.hits] + [n.start_s for n in (*score.bass, *_all_of(score))])
+    bars = np.array(score.beats_s[:-1][:: score.beats_per_bar])
+    bars = bars[bars <= max(0.0, score.length_s - wanted_s)]
+    n_begin = np.searchsorted(starts, bars + wanted_s / 2) - np.searchsorted(starts, bars - _EARLY_S)
+    bars = bars[n_begin > 0]
+    return float(rng.choice(bars) if len(bars) else starts[0]) - _EARLY_S
+
+
+def _all_of(score: Score) -> list[Note]:
+    return [note for _, notes in score.layers for note in notes]
+
+
+def _folded(notes: Iterable[Note], low: int, high: int) -> list[Note]:
+    """Notes moved by octaves to between two MIDI numbers, which lie an octave apart at least."""
+    return [
+        n._replace(midi=n.midi + 12 * (max(0, -(-(low - n.midi) // 12)) - max(0, -(-(n.midi - high) // 12))))
+        for n in notes
+    ]
 
 
 def _doubling(layers: Sequence[tuple[int, list[Note]]]) -> list[Note]:
-    """The lowest part's lowest notes, an octave lower where a bass would not reach so high."""
+    """The lowest part's lowest notes."""
     lowest = min((notes for _, notes in layers), key=lambda notes: float(np.median([n.midi for n in notes])))
     line: list[Note] = []
     for note in sorted(lowest):
@@ -110,13 +143,14 @@ def _doubling(layers: Sequence[tuple[int, list[Note]]]) -> list[Note]:
                 line[-1] = note
         else:
             line.append(note)
-    return [n._replace(midi=n.midi - 12 * max(0, -(-(n.midi - _BASS_HIGHEST) // 12))) for n in line]
+    return line
 
 
-def _plan(rng: Rng, per_bar: int, beats_s: Sequence[float], length_s: float, notes: Sequence[Note]) -> Plan:
+def _plan(
+    rng: Rng, per_bar: int, beat_s: float, bars_s: Sequence[float], length_s: float, notes: Sequence[Note]
+) -> Plan:
     """Chords as the notes are, sections of eight bars, in some of which there is singing."""
-    beat_s = float(np.median(np.diff(beats_s))) if len(beats_s) > 1 else 0.5
-    starts = [0.0, *(s for s in beats_s[per_bar::per_bar] if s > 0.3)]
+    starts = [0.0, *(s for s in bars_s if s > 0.3)]
     bars = [(a, b - a) for a, b in zip(starts, [*starts[1:], length_s], strict=True) if b - a > 0.05]
     chords = _chords(bars, notes)
     is_sung = rng.random() < _SUNG

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,6 +25,7 @@ _NOT_PLAYED: Final = frozenset({47, 113, *range(115, 128)})
 """General MIDI's timpani, bells and drums that are played like tunes, and noises: drums or other, who knows."""
 
 _SHORTEST_S: Final = 8.0
+_LONGEST_S: Final = 3600.0
 _KEYS: Final = {
     "kick": (35, 36), "rim": (37,), "snare": (38, 40), "clap": (39,), "hat": (42, 44), "open": (46,), "tom1": (48, 50),
     "tom2": (45, 47), "tom3": (41, 43), "crash": (49, 57), "china": (52,), "cymbal": (55,), "ride": (51, 59),
@@ -80,26 +83,35 @@ def read_score(path: Path) -> Score:
     """Read a MIDI file. Pitch bends, pedals and the effects of a synthesiser are not kept.
 
     Raises:
-        SongsError: It is not a MIDI file, or lasts less than 8 s.
+        SongsError: It is not a MIDI file that can be played, or lasts less than 8 s or more than an hour.
     """
     import mido
 
     try:
-        messages = list(_timed(mido.MidiFile(path, clip=True)))
-    except (OSError, EOFError, ValueError, KeyError, IndexError) as error:
-        raise SongsError(f"{path}: not a MIDI file that can be read ({error or type(error).__name__})") from error
+        file = mido.MidiFile(path, clip=True)
+        if file.type == 2:
+            raise ValueError("pieces side by side, of type 2")
+        if file.ticks_per_beat <= 0:
+            raise ValueError("its time is not in beats")
+        for track in file.tracks:
+            if any(message.type == "unknown_meta" for message in track):
+                raise ValueError("events of a kind that is not known, whose time would be lost")
+        messages = list(_timed(file))
+    except Exception as error:  # mido raises whatever it stumbles over
+        reason = str(error) or type(error).__name__
+        raise SongsError(f"{path}: not a MIDI file that can be played ({reason})") from error
     notes = _notes(messages)
+    notes = {part: found for part, found in notes.items() if part[1] not in _NOT_PLAYED}
     length_s = max((note.start_s + note.length_s for part in notes.values() for note in part), default=0.0)
-    if length_s < _SHORTEST_S:
-        raise SongsError(f"{path}: its notes last {length_s:.1f} s; a score needs {_SHORTEST_S:g}")
+    if not _SHORTEST_S <= length_s <= _LONGEST_S:
+        raise SongsError(
+            f"{path}: what can be played of it lasts {length_s:.1f} s; a score lasts from {_SHORTEST_S:g} to "
+            f"{_LONGEST_S:g}"
+        )
     struck = notes.pop((_DRUM_CHANNEL, -1), [])
     hits = sorted(Hit(n.start_s, _ROLE_OF[n.midi], n.velocity) for n in struck if n.midi in _ROLE_OF)
     bass = sorted(note for (_, program), part in notes.items() if program in _BASSES for note in part)
-    layers = tuple(
-        (program, tuple(part))
-        for (_, program), part in sorted(notes.items())
-        if program not in _BASSES and program not in _NOT_PLAYED
-    )
+    layers = tuple((program, tuple(part)) for (_, program), part in sorted(notes.items()) if program not in _BASSES)
     beats_s, beats_per_bar = _beats(messages, length_s)
     return Score(path, tuple(hits), tuple(bass), layers, beats_s, beats_per_bar, length_s, _origin(path))
 
@@ -132,7 +144,8 @@ def _notes(messages: list[tuple[float, Any]]) -> dict[tuple[int, int], list[Note
             if message.type == "note_on" and message.velocity:
                 program = -1 if channel == _DRUM_CHANNEL else programs[channel]
                 sounding[channel, message.note] = (at_s, program, message.velocity / 127)
-    last_s = messages[-1][0] if messages else 0.0
+    # What never ends, ends with the last note that begins or ends.
+    last_s = max((at_s for at_s, message in messages if message.type in ("note_on", "note_off")), default=0.0)
     for channel, key in list(sounding):
         end(channel, key, last_s)
     return {part: sorted(found) for part, found in notes.items()}
@@ -140,21 +153,28 @@ def _notes(messages: list[tuple[float, Any]]) -> dict[tuple[int, int], list[Note
 
 def _beats(messages: list[tuple[float, Any]], length_s: float) -> tuple[tuple[float, ...], int]:
     """When the quarters come, and how many of them a bar has."""
-    tempos = [(at_s, message.tempo / 1e6) for at_s, message in messages if message.type == "set_tempo"]
-    beat_s, at_s, beats = 0.5, 0.0, []
-    while at_s < length_s:
-        while tempos and tempos[0][0] <= at_s + 1e-6:
-            beat_s = min(max(tempos.pop(0)[1], 0.2), 2.0)
-        beats.append(at_s)
-        at_s += beat_s
+    tempos = [(at_s, max(message.tempo / 1e6, 0.01)) for at_s, message in messages if message.type == "set_tempo"]
+    tempos = [(at_s, beat_s) for at_s, beat_s in tempos if at_s < length_s]
+    changes = [(0.0, 0.5), *tempos, (length_s, 1.0)]
+    beats, phase = [], 0.0  # the part of a beat that has gone by
+    for (start_s, beat_s), (end_s, _) in itertools.pairwise(changes):
+        n_beats = phase + max(0.0, end_s - start_s) / beat_s
+        beats += [
+            start_s + (beat - phase) * beat_s for beat in range(math.ceil(phase - 1e-9), math.ceil(n_beats - 1e-9))
+        ]
+        phase = n_beats % 1
+    at_s = beats[-1] + beat_s if beats else length_s
     meters = [message for _, message in messages if message.type == "time_signature"]
     per_bar = round(4 * meters[0].numerator / meters[0].denominator) if meters else 4
     return (*beats, at_s), min(max(per_bar, 2), 6)
 
 
 def _origin(path: Path) -> Origin:
+    sheet = path.parent / ORIGIN_NAME
     try:
-        entry = json.loads((path.parent / ORIGIN_NAME).read_text("utf-8"))
+        entry = json.loads(sheet.read_text("utf-8"))
         return Origin(str(entry["bank"]), str(entry["licence"]), str(entry["attribution"]))
-    except (OSError, ValueError, KeyError, TypeError):
-        return Origin(f"scores {path.parent.name}", "unknown", "see what came with the scores")
+    except FileNotFoundError:
+        return Origin(f"scores {path.parent.resolve().name}", "unknown", "see what came with the scores")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SongsError(f"{sheet}: has no bank, licence and attribution ({error!r})") from error
