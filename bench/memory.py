@@ -63,7 +63,7 @@ def main() -> None:
             )
             subprocess.run([sys.executable, "-c", make], check=True)
         preset = "original" if arguments.full_size else arguments.preset
-        print("| minutes | peak memory, MB | seconds per second of audio |\n|---|---|---|")
+        print("| minutes | peak memory, MiB | seconds per second of audio |\n|---|---|---|")
         for minutes in arguments.minutes:
             song = Path(folder) / "song.wav"
             write_song(song, minutes)

@@ -125,11 +125,14 @@ class MaskSeparator:
     def stem_spectra(
         self, spec: Complex[Tensor, "item channel bin frame"], masks: Float[Tensor, "item _source channel bin frame"]
     ) -> StemSpectra:
-        """Spectra of a mixture's stems from its own and masks for it."""
+        """Spectra of a mixture's stems from its own and masks for it, whose memory may be used."""
         precise = spec.to(torch.complex128 if self.precision == torch.float64 else torch.complex64)
         if not self.n_iterations:
             return lambda source, channel: masks[:, SOURCES.index(source), channel] * precise[:, channel]
-        filtered = wiener(masks * spec.abs()[:, None], precise, self.n_iterations)
+        size = spec.abs()[:, None]
+        # Masks are the largest of all that is held here.
+        magnitudes = masks * size if masks.requires_grad else masks.mul_(size)
+        filtered = wiener(magnitudes, precise, self.n_iterations)
         return lambda source, channel: filtered[:, SOURCES.index(source), channel]
 
     def stems_of(self, mixture: Mixture, sources: Sequence[str], spectra: StemSpectra) -> Stems:
@@ -207,7 +210,8 @@ class WaveformSeparator:
             raise ConfigError(f"shifts must be at least 1, not {self.n_shifts}")
         # Of silence the network hears nothing, but it does not say exactly nothing.
         audible = (items != 0).any(-1).any(-1)[:, None, None, None]
-        stems = stems * (audible.to(stems.dtype) / self.n_shifts)
+        share = audible.to(stems.dtype) / self.n_shifts
+        stems = stems * share if stems.requires_grad else stems.mul_(share)
         return stems.reshape(*mixture.shape[:-2], *stems.shape[1:])
 
 

@@ -84,12 +84,15 @@ class FramedDemucs(nn.Module):
         before = (n_heard - n_given) // 2
         standard, mean, deviation = standardised(mixture)
         padded = F.pad(standard, (before, n_heard - before - n_samples))
-        stems = torch.stack([self._network(item, n_in_window)[..., :n_samples] for item in padded])
+        stems = mixture.new_empty(len(mixture), self.config.n_sources, *mixture.shape[1:])
+        for item, place in zip(padded, stems, strict=True):
+            self._separate(item, place, n_in_window)
         return stems.mul_(deviation[:, None]).add_(mean[:, None])
 
-    def _network(
-        self, standard: Float[Tensor, "channel time"], n_in_window: int
-    ) -> Float[Tensor, "_source channel time"]:
+    def _separate(
+        self, standard: Float[Tensor, "channel _heard"], stems: Float[Tensor, "source channel time"], n_in_window: int
+    ) -> None:
+        """Write the stems of one mixture; what the strides need behind its end is left away."""
         skips = self._encode(standard)
         remembered = self._remembered(skips[-1], n_in_window)
         by_source = list(self.project(remembered).chunk(self.config.n_sources, -1))
@@ -97,11 +100,9 @@ class FramedDemucs(nn.Module):
             by_source = [
                 _part([layer], source, each, [skip], 0, len(skip) + 1) for source, each in enumerate(by_source)
             ]
-        stems = [
-            resample(self._decode_outer(source, each, skips).T.to(standard.dtype), 2, 1)
-            for source, each in enumerate(by_source)
-        ]
-        return torch.stack(stems)[..., : standard.shape[-1]]
+        for source, (features, place) in enumerate(zip(by_source, stems, strict=True)):
+            samples = self._decode_outer(source, features, skips).T.to(stems.dtype)
+            place.copy_(resample(samples, 2, 1)[:, : stems.shape[-1]])
 
     def _encode(self, standard: Float[Tensor, "channel time"]) -> list[Rows]:
         """What each layer gives."""

@@ -62,6 +62,7 @@ def _along(lstm: nn.LSTM, suffix: str, frames: Frames, order: range) -> Frames:
     weight = remembered.clone()
     weight[new] *= 2
     packed = torch.ops.mkldnn._reorder_linear_weight(weight, n_sequences)
+    del weight
     state = frames.new_zeros(n_sequences, n_hidden)
     cell = given.new_zeros(n_sequences, n_hidden)
     out = frames.new_empty(n_frames, n_sequences, n_hidden)
