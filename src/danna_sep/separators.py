@@ -123,16 +123,18 @@ class MaskSeparator:
         return self.stems_of(mixture, self.sources, self.stem_spectra(spec, masks))
 
     def stem_spectra(
-        self, spec: Complex[Tensor, "item channel bin frame"], masks: Float[Tensor, "item _source channel bin frame"]
+        self,
+        spec: Complex[Tensor, "item channel bin frame"],
+        masks: Float[Tensor, "item _source channel bin frame"],
+        *,
+        in_place: bool = False,
     ) -> StemSpectra:
-        """Spectra of a mixture's stems from its own and masks for it, whose memory may be used."""
+        """Spectra of a mixture's stems from its own and masks for it, which are used up if it happens in place."""
         precise = spec.to(torch.complex128 if self.precision == torch.float64 else torch.complex64)
         if not self.n_iterations:
             return lambda source, channel: masks[:, SOURCES.index(source), channel] * precise[:, channel]
         size = spec.abs()[:, None]
-        # Masks are the largest of all that is held here.
-        magnitudes = masks * size if masks.requires_grad else masks.mul_(size)
-        filtered = wiener(magnitudes, precise, self.n_iterations)
+        filtered = wiener(masks.mul_(size) if in_place else masks * size, precise, self.n_iterations)
         return lambda source, channel: filtered[:, SOURCES.index(source), channel]
 
     def stems_of(self, mixture: Mixture, sources: Sequence[str], spectra: StemSpectra) -> Stems:

@@ -230,7 +230,7 @@ class _HeardOn:
         """The next segment and its stems' spectra, which are heard by who asks."""
         segment, n_frames = self.segments.popleft(), self.n_frames.popleft()
         masks = self.stream.masks(self.settled.next_segment(n_frames))
-        return segment, self.separator.stem_spectra(self.separator.spectrum(segment), masks)
+        return segment, self.separator.stem_spectra(self.separator.spectrum(segment), masks, in_place=True)
 
 
 class _Blended:
