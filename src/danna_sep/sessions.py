@@ -115,8 +115,8 @@ class _Settled:
         self.parts: deque[Tensor] = deque()
 
     def put(self, part: Tensor) -> None:
-        """What follows; in memory of its own, for it may stay long."""
-        self.parts.append(apart(part))
+        """What follows; in memory of its own, if it may stay long."""
+        self.parts.append(part)
         self.length += part.shape[-1]
 
     def next_segment(self, length: int) -> Tensor:
@@ -218,7 +218,7 @@ class _HeardOn:
                 settled = self.stream.settled()
                 if settled is None:
                     return index
-                self.settled.put(settled)
+                self.settled.put(apart(settled))
         return len(self.n_frames)
 
     def separate(self, n_segments: int) -> Iterator[Stems]:
