@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from danna_sep import separators
 from danna_sep.blending import Blend
 from danna_sep.cascade import Cascade
 from danna_sep.errors import Cancelled
@@ -137,49 +136,6 @@ def test_a_blend_waits_for_what_hears_ahead(batch: int) -> None:
         expected = weights[0] * unet(mixture) + weights[2] * Limited(1)(mixture)
     assert (stems - expected).abs().max() < 1e-5 * expected.abs().max()
     assert max(others["shares"].heard) == min(batch, 1)
-
-
-@pytest.mark.parametrize("n_fft", [4096, 2048])
-def test_spectra_of_the_same_frames_are_added_up(n_fft: int) -> None:
-    """Two mask models' stems come from one inverse transform, or from two where their frames differ."""
-    torch.manual_seed(3)
-    unet = MaskSeparator(unet_that_has_seen_something(), n_iterations=0)
-    xumx = XUMX(XUMXConfig(hidden=8, n_lstm_layers=1, n_bins=1000, n_output_bins=n_fft // 2 + 1)).eval()
-    other = MaskSeparator(xumx, n_fft=n_fft, hop_length=n_fft // 4)
-    rows = {"unet": (0.0, 1, 0.4, 0.3), "xumx": (1, 0, 0.6, 0.6), "shares": (0, 0, 0, 0.1)}
-    both = Blend({"unet": unet, "xumx": other, "shares": Limited(1)}, rows)
-    mixture = torch.randn(1, 2, 3 * SAMPLE_RATE, generator=torch.Generator().manual_seed(1))
-    with pytest.MonkeyPatch.context() as patch:
-        counted: list[int] = []
-        inverse = separators.istft
-        patch.setattr(separators, "istft", lambda *arguments: counted.append(1) or inverse(*arguments))
-        for some in (both, both.only(("bass", "vocals")), both.only(("vocals", "drums"))):
-            counted.clear()
-            stems = torch.cat(list(stream(iter(mixture.split(30000, -1)), some, SegmentGrid(160 * 1024, 8 * 1024))), -1)
-            assert len(counted) == 2 * len(some.sources) * (1 if n_fft == 4096 else 2)
-            with torch.no_grad():
-                expected = some(mixture)
-            assert (stems - expected).abs().max() < 2e-5 * expected.abs().max()
-
-
-def test_a_source_that_no_spectrum_has_is_silent_there() -> None:
-    """One that only another separator knows, beside two mask models whose spectra are added up."""
-    unet = MaskSeparator(unet_that_has_seen_something(), n_iterations=0)
-    rows = {"one": (0.5, 0, 0.5, 1, 0), "two": (0.5, 0, 0.5, 0, 0), "piano": (0, 1, 0, 0, 1)}
-
-    class Piano(Limited):
-        sources = (*SOURCES, "piano")  # type: ignore[assignment]
-
-        def __call__(self, mixture: Tensor) -> Tensor:
-            return torch.cat((super().__call__(mixture), mixture.unsqueeze(-3) * 0.7), -3)
-
-    blend = Blend({"one": unet, "two": unet, "piano": Piano(1)}, rows, (*SOURCES, "piano"))
-    mixture = torch.randn(1, 2, 7 * SAMPLE_RATE, generator=torch.Generator().manual_seed(1))
-    grid = SegmentGrid(64 * 1024, 24 * 1024)
-    stems = torch.cat(list(stream(iter(mixture.split(30000, -1)), blend, grid)), -1)
-    with torch.no_grad():
-        expected = blend(mixture)
-    assert (stems - expected).abs().max() < 1e-5 * expected.abs().max()
 
 
 class Windowed(torch.nn.Module):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -60,10 +60,6 @@ class _Windowed(Protocol):
 
     def in_windows(self, mixture: Mixture, n_in_window: int) -> Stems:
         """Stems of mixtures (batch, channel, time), from windows of so many samples as far as it remembers."""
-
-
-StemSpectra: TypeAlias = Callable[[str, int], Complex[Tensor, "item bin frame"] | None]
-"""The spectrum of a source's channel, for all items; None where nothing is heard of it."""
 
 
 @dataclass(frozen=True)
@@ -118,38 +114,24 @@ class MaskSeparator:
         mixture: Mixture,
         spec: Complex[Tensor, "item channel bin frame"],
         masks: Float[Tensor, "item _source channel bin frame"],
-    ) -> Stems:
-        """Stems of a mixture from its spectrum and masks for it."""
-        return self.stems_of(mixture, self.sources, self.stem_spectra(spec, masks))
-
-    def stem_spectra(
-        self,
-        spec: Complex[Tensor, "item channel bin frame"],
-        masks: Float[Tensor, "item _source channel bin frame"],
         *,
         in_place: bool = False,
-    ) -> StemSpectra:
-        """Spectra of a mixture's stems from its own and masks for it, which are used up if it happens in place."""
+    ) -> Stems:
+        """Stems of a mixture from its spectrum and masks for it, which are used up if it happens in place."""
+        n_samples = mixture.shape[-1]
         precise = spec.to(torch.complex128 if self.precision == torch.float64 else torch.complex64)
-        if not self.n_iterations:
-            return lambda source, channel: masks[:, SOURCES.index(source), channel] * precise[:, channel]
-        size = spec.abs()[:, None]
-        filtered = wiener(masks.mul_(size) if in_place else masks * size, precise, self.n_iterations)
-        return lambda source, channel: filtered[:, SOURCES.index(source), channel]
-
-    def stems_of(self, mixture: Mixture, sources: Sequence[str], spectra: StemSpectra) -> Stems:
-        """Stems of a mixture from their spectra."""
-        n_samples, n_channels = mixture.shape[-1], mixture.shape[-2]
-        items = mixture.reshape(-1, n_channels, n_samples)
-        stems = mixture.new_empty(len(items), len(sources), n_channels, n_samples)
+        filtered = None
+        if self.n_iterations:
+            size = spec.abs()[:, None]
+            filtered = wiener(masks.mul_(size) if in_place else masks * size, precise, self.n_iterations)
+        stems = mixture.new_empty(len(spec), len(self.sources), *mixture.shape[-2:])
         # One after the other: what an inverse transform needs besides is then that of one channel of one stem.
-        for place, source in enumerate(sources):
-            for channel in range(n_channels):
-                spectrum = spectra(source, channel)
-                stems[:, place, channel] = (
-                    0 if spectrum is None else istft(spectrum, n_samples, self.n_fft, self.hop_length)
-                )
-                del spectrum
+        for place, index in enumerate(map(SOURCES.index, self.sources)):
+            for channel in range(spec.shape[1]):
+                chosen = (slice(None), index, channel)
+                stem_spec = masks[chosen] * precise[:, channel] if filtered is None else filtered[chosen]
+                stems[:, place, channel] = istft(stem_spec, n_samples, self.n_fft, self.hop_length)
+                del stem_spec
         return stems.reshape(*mixture.shape[:-2], *stems.shape[1:])
 
     def _mask(self, magnitude: Tensor) -> StemMagnitudes:

@@ -18,7 +18,7 @@ from danna_sep.allocator import apart
 from danna_sep.blending import Blend
 from danna_sep.cascade import Cascade
 from danna_sep.models.mask_stream import open_mask_stream
-from danna_sep.separators import MaskSeparator, Separator, StemSpectra, WaveformSeparator
+from danna_sep.separators import MaskSeparator, Separator, WaveformSeparator
 from danna_sep.shapes import Mixture, Stems
 from danna_sep.signal.overlap_add import Cutter, Joiner, SegmentGrid
 
@@ -223,28 +223,16 @@ class _HeardOn:
 
     def separate(self, n_segments: int) -> Iterator[Stems]:
         for _ in range(n_segments):
-            segment, spectra = self.next_spectra()
-            yield self.separator.stems_of(segment, self.separator.sources, spectra)
-
-    def next_spectra(self) -> tuple[Mixture, StemSpectra]:
-        """The next segment and its stems' spectra, which are heard by who asks."""
-        segment, n_frames = self.segments.popleft(), self.n_frames.popleft()
-        masks = self.stream.masks(self.settled.next_segment(n_frames))
-        return segment, self.separator.stem_spectra(self.separator.spectrum(segment), masks, in_place=True)
+            segment, n_frames = self.segments.popleft(), self.n_frames.popleft()
+            masks = self.stream.masks(self.settled.next_segment(n_frames))
+            yield self.separator.filtered(segment, self.separator.spectrum(segment), masks, in_place=True)
 
 
 class _Blended:
-    """Each separator of a blend in a session of its own.
-
-    Spectra of the same frames are added up before they become stems: one inverse transform serves all of them.
-    """
+    """Each separator of a blend in a session of its own."""
 
     def __init__(self, blend: Blend, sessions: Mapping[str, Session]) -> None:
         self.blend, self.sessions = blend, sessions
-        spectral = {name: session for name, session in sessions.items() if isinstance(session, _HeardOn)}
-        together = len(spectral) > 1 and len({_frames_of(session) for session in spectral.values()}) == 1
-        self.spectral = spectral if together else {}
-        self.others = {name: session for name, session in sessions.items() if name not in self.spectral}
 
     def hear(self, segment: Mixture, is_last: bool) -> None:
         for session in self.sessions.values():
@@ -257,39 +245,10 @@ class _Blended:
 
     def separate(self, n_segments: int) -> Iterator[Stems]:
         for _ in range(n_segments):
-            together = self._from_spectra() if self.spectral else None
-            if self.others:
-                apart = self.blend.blended(
-                    (name, stems) for name, session in self.others.items() for stems in session.separate(1)
-                )
-                together = apart if together is None else together.add_(apart)
-            assert together is not None
-            yield together
-
-    def _from_spectra(self) -> Stems:
-        """What those whose spectra are added up give together."""
-        weighted: list[tuple[StemSpectra, dict[str, float]]] = []
-        for name, session in self.spectral.items():
-            segment, spectra = session.next_spectra()
-            weighted.append((spectra, dict(zip(self.blend.sources, self.blend.weights[name], strict=True))))
-
-        def total(source: str, channel: int) -> Tensor | None:
-            added: Tensor | None = None
-            for spectra, row in weighted:
-                if not row[source]:
-                    continue
-                spectrum = spectra(source, channel)
-                if spectrum is not None:
-                    added = spectrum * row[source] if added is None else added.add_(spectrum, alpha=row[source])
-            return added
-
-        return session.separator.stems_of(segment, self.blend.sources, total)
-
-
-def _frames_of(session: _HeardOn) -> tuple[object, ...]:
-    """What sessions must have in common for their spectra to be of the same frames."""
-    separator = session.separator
-    return separator.n_fft, separator.hop_length, separator.padding, separator.precision
+            # One after the other, stems not spectra: to add up spectra would spare transforms, and hold twice as much.
+            yield self.blend.blended(
+                (name, stems) for name, session in self.sessions.items() for stems in session.separate(1)
+            )
 
 
 class _Cascaded:
