@@ -43,11 +43,10 @@ def istft(
         n_fft: Window and transform length, samples.
         hop_length: Samples from frame to frame.
     """
+    window = torch.hann_window(n_fft, dtype=spec.real.dtype, device=spec.device)
     if n_fft % hop_length:
-        window = torch.hann_window(n_fft, dtype=spec.real.dtype, device=spec.device)
         signal = torch.istft(spec.reshape(-1, *spec.shape[-2:]), n_fft, hop_length, window=window, length=n_samples)
         return signal.reshape(*spec.shape[:-2], n_samples)
-    window = torch.hann_window(n_fft, dtype=spec.real.dtype, device=spec.device)
     frames = torch.fft.irfft(spec.transpose(-1, -2), n_fft) * window
     total = _overlap_add(window.square().expand(spec.shape[-1], n_fft), hop_length)[n_fft // 2 :]
     signal = _overlap_add(frames, hop_length)[..., n_fft // 2 :] * torch.where(total > _LEAST, 1 / total, 0)

@@ -103,12 +103,10 @@ def arrange(rng: Rng, score: Score, length_s: float) -> Arrangement:
         if 0 <= s + at_s < wanted_s and s < score.length_s
     ]
     beat_s = float(np.median(np.diff(score.beats_s))) / speed
-    plan = _plan(
-        rng, score.beats_per_bar, beat_s, bars_s, length_s, [*bass, *(n for _, notes in layers for n in notes)]
-    )
-    present = {"drums": bool(hits), "bass": bool(bass), "other": bool(layers), "vocals": "vocals" in plan.sources}
-    sources = tuple(source for source in SOURCES if present[source])
-    return Arrangement(_with(plan, sources), hits, bass, layers)
+    always = [source for source, part in (("drums", hits), ("bass", bass), ("other", layers)) if part]
+    notes = [*bass, *(note for _, part in layers for note in part)]
+    plan = _plan(rng, score.beats_per_bar, beat_s, bars_s, length_s, notes, always)
+    return Arrangement(plan, hits, bass, layers)
 
 
 def _first_s(rng: Rng, score: Score, wanted_s: float) -> float:
@@ -147,35 +145,28 @@ def _doubling(layers: Sequence[tuple[int, list[Note]]]) -> list[Note]:
 
 
 def _plan(
-    rng: Rng, per_bar: int, beat_s: float, bars_s: Sequence[float], length_s: float, notes: Sequence[Note]
+    rng: Rng,
+    per_bar: int,
+    beat_s: float,
+    bars_s: Sequence[float],
+    length_s: float,
+    notes: Sequence[Note],
+    always: Sequence[str],
 ) -> Plan:
-    """Chords as the notes are, sections of eight bars, in some of which there is singing."""
+    """Chords as the notes are, sections of eight bars: some sources play all through, and in some there is singing."""
     starts = [0.0, *(s for s in bars_s if s > 0.3)]
     bars = [(a, b - a) for a, b in zip(starts, [*starts[1:], length_s], strict=True) if b - a > 0.05]
-    chords = _chords(bars, notes)
     is_sung = rng.random() < _SUNG
     sections = []
     for i in range(0, len(bars), _BARS):
         part = bars[i : i + _BARS]
         name, intensity = _SECTIONS[int(rng.integers(len(_SECTIONS)))]
-        plays = ("vocals",) if is_sung and name != "solo" and rng.random() < _SUNG + 0.15 else ()
+        sung = is_sung and name != "solo" and rng.random() < _SUNG + 0.15
+        plays = (*always, "vocals") if sung else tuple(always)
         end_s = part[-1][0] + part[-1][1]
         sections.append(Section(name, part[0][0], end_s - part[0][0], len(part), intensity, plays, ()))
-    sources = ("vocals",) if any(section.plays for section in sections) else ()
-    return Plan(beat_s, per_bar, 0.0, 0.5, chords, tuple(sections), sources)
-
-
-def _with(plan: Plan, sources: tuple[str, ...]) -> Plan:
-    """The plan with sources that play all through, but for vocals."""
-    always = [source for source in sources if source != "vocals"]
-    sections = tuple(
-        Section(
-            s.name, s.start_s, s.length_s, s.n_bars, s.intensity,
-            tuple(source for source in SOURCES if source in always or source in s.plays), s.layers,
-        )
-        for s in plan.sections
-    )  # fmt: skip
-    return Plan(plan.beat_s, plan.beats_per_bar, plan.swing, plan.swing_beats, plan.chords, sections, sources)
+    sources = tuple(source for source in SOURCES if any(source in section.plays for section in sections))
+    return Plan(beat_s, per_bar, 0.0, 0.5, _chords(bars, notes), tuple(sections), sources)
 
 
 def _chords(bars: Sequence[tuple[float, float]], notes: Sequence[Note]) -> tuple[Chord, ...]:
