@@ -69,23 +69,25 @@ def stream(
     most = batch or (8 if device.type == "cuda" else 1)
 
     def separated() -> Iterator[tuple[Stems, bool]]:
-        session = open_session(separator, grid, most)
+        with torch.inference_mode():
+            session = open_session(separator, grid, most)
         n_given = 0
         for n_heard, (segment, is_last) in enumerate(cut(blocks, grid) if grid else _whole(blocks), 1):
             _go_on(cancelled)
-            with torch.no_grad():
+            with torch.inference_mode():
                 session.hear(_sent(segment, device), is_last)
             while n_given < n_heard:
-                with torch.no_grad():
+                with torch.inference_mode():
                     n_ready = session.n_ready(most)
                 if not n_ready or (n_ready < most and not is_last):
                     break
                 _go_on(cancelled)
-                with torch.no_grad():
+                with torch.inference_mode():
                     done = deque(stems.cpu() for stems in session.separate(n_ready))
                 while done:
                     n_given += 1
-                    yield done.popleft(), is_last and n_given == n_heard
+                    # A copy, so that its consumer may do with it what it likes; those of inference mode may not change.
+                    yield done.popleft().clone(), is_last and n_given == n_heard
 
     return join(separated(), grid or SegmentGrid(1, 0))
 
