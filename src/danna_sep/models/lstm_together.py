@@ -56,19 +56,16 @@ def _along(lstm: nn.LSTM, suffix: str, frames: Frames, order: range) -> Frames:
     n_sequences, n_frames, _ = frames.shape
     n_hidden = lstm.hidden_size
     given = F.linear(frames, heard, bias + other_bias).transpose(0, 1).to(torch.float32).contiguous()
-    # tanh(x) = 2 / (1 + exp(-2 x)) - 1, so that one function serves all four gates.
-    new = slice(2 * n_hidden, 3 * n_hidden)
-    given[..., new] *= 2
-    weight = remembered.clone()
-    weight[new] *= 2
-    packed = torch.ops.mkldnn._reorder_linear_weight(weight, n_sequences)
-    del weight
+    packed = torch.ops.mkldnn._reorder_linear_weight(remembered, n_sequences)
     state = frames.new_zeros(n_sequences, n_hidden)
     cell = given.new_zeros(n_sequences, n_hidden)
     out = frames.new_empty(n_frames, n_sequences, n_hidden)
     for frame in order:
-        gates = given[frame].add_(torch.ops.mkldnn._linear_pointwise(state, packed, None, "none", [], "")).sigmoid_()
+        gates = given[frame].add_(torch.ops.mkldnn._linear_pointwise(state, packed, None, "none", [], ""))
         enter, keep, candidate, leave = gates.split(n_hidden, 1)
+        # tanh(x) = 2 / (1 + exp(-2 x)) - 1, so that one function serves all four gates.
+        candidate.mul_(2)
+        gates.sigmoid_()
         cell.mul_(keep).addcmul_(enter, candidate, value=2).sub_(enter)
         state = out[frame].copy_(torch.tanh(cell).mul_(leave))
     return out.transpose(0, 1)

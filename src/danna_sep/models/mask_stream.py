@@ -22,7 +22,7 @@ a window's border those whose masks are not used."""
 AHEAD = 512
 """Frames that X-UMX's LSTMs hear behind those whose masks are wanted. What lies farther behind is lost in rounding, but
 where a song is quiet for long: all of "Caesium", with the weights that ship, changes by -77 dB or less."""
-_TOGETHER = 128
+_TOGETHER = 256
 """Frames for which X-UMX makes masks at once."""
 
 
@@ -60,7 +60,7 @@ def open_mask_stream(model: nn.Module, n_frames: int, n_together: int) -> MaskSt
 
 def _frames_together(model: UNet) -> int:
     """Few of a wide network, whose features then stay near the processor; more of a narrow one: each call costs."""
-    return 64 if model.config.growth > 8 else 192
+    return 64 if model.config.is_wide else 192
 
 
 class XUMXStream:
@@ -73,6 +73,7 @@ class XUMXStream:
 
     def __init__(self, model: XUMX, n_frames: int) -> None:
         self._model, self._n_frames = model, n_frames
+        self._encoder = model.scaled_encoder()
         self._lstms = [LSTMStream(cast("nn.LSTM", lstm)) for lstm in model.lstms]
         self._cutter = Cutter(SegmentGrid(n_frames + AHEAD, AHEAD))
         self._settled: deque[Tensor] = deque()
@@ -81,7 +82,7 @@ class XUMXStream:
     def hear(self, magnitude: Magnitude, is_last: bool) -> None:
         """See `MaskStream`."""
         self._dtype = magnitude.dtype
-        for window in self._cutter.push(self._model.encode(magnitude)) if magnitude.shape[-1] else ():
+        for window in self._cutter.push(self._model.encode(magnitude, self._encoder)) if magnitude.shape[-1] else ():
             self._settle(window, self._n_frames)
         for window in self._cutter.finish() if is_last else ():
             self._settle(window, window.shape[-1])

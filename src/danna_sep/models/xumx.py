@@ -7,7 +7,7 @@ Reference: Stöter, Uhlich, Liutkus, Mitsufuji, "Open-Unmix", JOSS 2019; Sawata,
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import cast
+from typing import TypeAlias, cast
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +15,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from danna_sep.shapes import Magnitude, Sequence, StemMagnitudes
+
+ScaledEncoder: TypeAlias = tuple[Tensor, Tensor]
+"""Weight and bias."""
 
 
 @dataclass(frozen=True)
@@ -80,16 +83,24 @@ class XUMX(nn.Module):
         """
         return self.decode(self.remember(self.encode(magnitude)), magnitude.dtype)
 
-    def encode(self, magnitude: Magnitude) -> Sequence:
-        """What is heard of each frame."""
+    def encode(self, magnitude: Magnitude, scaled: ScaledEncoder | None = None) -> Sequence:
+        """What is heard of each frame.
+
+        Args:
+            magnitude: See `forward`.
+            scaled: `scaled_encoder()`, from where it is kept.
+        """
+        weight, shift = scaled or self.scaled_encoder()
+        heard = magnitude[:, :, : self.config.n_bins].flatten(1, 2).to(weight.dtype)
+        return self._mean_of_sources(torch.tanh(self.encoder_norm(F.conv1d(heard, weight, shift))))
+
+    def scaled_encoder(self) -> ScaledEncoder:
+        """Weight and bias of what hears x, with (x + mean) * scale in them: one input then serves all sources."""
         config, dtype = self.config, self.encoder.weight.dtype
-        # (x + mean) * scale in the weights of what hears it, which then hears one input and not one for each source.
         shape = (config.n_sources, -1, config.n_channels, config.n_bins)
         weight = self.encoder.weight.view(shape) * self.input_scale[:, None, None]
         shift = (weight * self.input_mean[:, None, None]).sum((2, 3)).flatten()
-        heard = magnitude[:, :, : config.n_bins].flatten(1, 2)
-        encoded = F.conv1d(heard.to(dtype), weight.flatten(2).flatten(0, 1)[..., None].to(dtype), shift.to(dtype))
-        return self._mean_of_sources(torch.tanh(self.encoder_norm(encoded)))
+        return weight.flatten(2).flatten(0, 1)[..., None].to(dtype), shift.to(dtype)
 
     def remember(self, shared: Sequence) -> Sequence:
         """That, and what the LSTMs make of it and of all other frames."""
