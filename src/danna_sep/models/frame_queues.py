@@ -49,6 +49,15 @@ class Part:
         self._keep(name, led.features, lead)
         return led
 
+    def open(self, name: str, shape: Sequence[int], like: Tensor, lead: Lead) -> Led:
+        """As `led`, of features of a shape that are still to be written behind; then `close` it."""
+        (before,) = self.kept.get(name, (None,))
+        return _opened(before, lead.at_first, shape, like)
+
+    def close(self, name: str, led: Led, lead: Lead) -> None:
+        """When they are written."""
+        self._keep(name, led.features, lead)
+
     def _keep(self, name: str, features: FramedFeatures, lead: Lead) -> None:
         self.keep(name, features[:, :, max(0, features.shape[2] - lead.later) :])
 
@@ -137,7 +146,8 @@ class Part:
             for piece in pieces:
                 here = place[:, :, start : start + piece.shape[2]]
                 here[..., : piece.shape[3]] = piece
-                here[..., piece.shape[3] :] = 0
+                if piece.shape[3] < here.shape[3]:
+                    here[..., piece.shape[3] :] = 0
                 start += piece.shape[2]
         for queue in queues:
             self.settle(queue)
@@ -169,19 +179,25 @@ def _room(shape: Sequence[int], like: Tensor) -> FramedFeatures:
     return torch.empty(tuple(shape), dtype=like.dtype, device=like.device, memory_format=torch.channels_last)
 
 
-def _led(before: Tensor | None, n_zeros: int, features: FramedFeatures, rectify: bool) -> Led:
-    """Features behind those before, or behind zeros."""
-    batch, n_features, n_frames, n_bins = features.shape
+def _opened(before: Tensor | None, n_zeros: int, shape: Sequence[int], like: Tensor) -> Led:
+    """Room for features of a shape behind those before, or behind zeros."""
+    batch, n_features, n_frames, n_bins = shape
     n_before = n_zeros if before is None else before.shape[2]
-    whole = _room((batch, n_features, n_before + n_frames, n_bins), features)
+    whole = _room((batch, n_features, n_before + n_frames, n_bins), like)
     if n_before:
         whole[:, :, :n_before] = 0 if before is None else before
-    new = whole[:, :, n_before:]
+    return Led(whole, n_before)
+
+
+def _led(before: Tensor | None, n_zeros: int, features: FramedFeatures, rectify: bool) -> Led:
+    """Features behind those before, or behind zeros."""
+    led = _opened(before, n_zeros, features.shape, features)
+    new = led.features[:, :, led.n_before :]
     if rectify:
         torch.clamp_min(features, 0, out=new)
     else:
         new.copy_(features)
-    return Led(whole, n_before)
+    return led
 
 
 def count_frames(pieces: Sequence[Tensor]) -> int:

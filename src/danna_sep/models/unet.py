@@ -18,6 +18,8 @@ from danna_sep.models.dilated import dilated
 from danna_sep.models.widen import widen_and_norm
 from danna_sep.shapes import Features, Magnitude, StemMagnitudes
 
+_NARROW = 8
+"""Growth up to which calls take longer than the products in them."""
 UNSEEN_MASK = 0.25
 """Mask of bins and frames that the network's output does not reach: an equal share for each of four sources."""
 
@@ -53,6 +55,11 @@ class UNetConfig:
     dropout: float = 0.4
     n_sources: int = 4
     n_channels: int = 2
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether it is products that take the time: what spares some by further calls then pays."""
+        return self.growth > _NARROW
 
     def __post_init__(self) -> None:
         if self.bottleneck not in ("attention", "biaxial"):

@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from danna_sep.models.attention import LocalAttention
 from danna_sep.models.convolution import Convolution
 from danna_sep.models.d3 import D2Block, D3Block
+from danna_sep.models.fewer_products import FewerProducts
 from danna_sep.models.frame_queues import Lead, Led, Part, count_frames
 from danna_sep.models.unet import UNet, UpStage
-from danna_sep.models.widen import Widening, interleaved
+from danna_sep.models.widen import Quarters, Widening
 from danna_sep.shapes import FramedFeatures
 
 LOGITS = "logits"
@@ -160,28 +161,50 @@ def up_stage(number: int, stage: UpStage) -> Stage:
     return step
 
 
-def last_stage(number: int, model: UNet) -> Stage:
+def last_stage(model: UNet) -> Stage:
     """To what the sigmoid makes masks of.
 
     The output's convolution has dilation 2 and so never mixes even and odd frames or bins: it hears each quarter of
     what was widened by itself, and only its few results take turns.
     """
-    widening = Widening(model.widen.weight.transpose(-2, -1), model.widen_norm, rectify=True)
+    number = len(model.decoder)
+    kind = FewerProducts if model.config.is_wide and model.widen.weight.device.type == "cpu" else Widening
+    widening = kind(model.widen.weight.transpose(-2, -1), model.widen_norm, rectify=True)
     output = Convolution(model.output.weight.transpose(-2, -1), model.output.bias)
-    layers = [[_conv(f"output {i}{j}", output) for j in (0, 1)] for i in (0, 1)]
+    lead = Lead(output.reach // 2, output.reach)
+    names = [[f"output {i}{j}" for j in (0, 1)] for i in (0, 1)]
 
     def step(part: Part, n_frames: int) -> None:
         led = part.behind(
             part.stack((inner_queue(number), skip_queue(number)), _lead_of(widening), n_frames).features,
             widening.lookback,
         )
-        quarters = widening.quarters(led, *_n_widened(part, widening, led))
-        logits = interleaved(
+        rooms = [
             [
-                [layer(part, each) for layer, each in zip(*pairs, strict=True)]
-                for pairs in zip(layers, quarters, strict=True)
+                part.open(name, (len(led), widening.n_outputs, n_rows, led.shape[3] - j), led, lead)
+                for j, name in enumerate(pair)
             ]
-        )
-        part.kept[LOGITS] = (logits.transpose(-2, -1).contiguous(),)
+            for n_rows, pair in zip(_n_widened(part, widening, led), names, strict=True)
+        ]
+        widening.into([[room.features[:, :, room.n_before :] for room in pair] for pair in rooms], led)
+
+        def logits_of(name: str, room: Led) -> FramedFeatures:
+            part.close(name, room, lead)
+            return output(part.behind(room.features, output.reach // 2))
+
+        quarters = [[logits_of(*each) for each in zip(*pair, strict=True)] for pair in zip(names, rooms, strict=True)]
+        part.kept[LOGITS] = (_interleaved(quarters).transpose(-2, -1).contiguous(),)
 
     return step
+
+
+def _interleaved(quarters: Quarters) -> FramedFeatures:
+    """Even and odd frames by even and odd bins, taking turns."""
+    n_frames = sum(pair[0].shape[2] for pair in quarters)
+    n_bins = sum(each.shape[3] for each in quarters[0])
+    first = quarters[0][0]
+    whole = first.new_empty(len(first), n_frames, n_bins, first.shape[1]).permute(0, 3, 1, 2)
+    for i, pair in enumerate(quarters):
+        for j, quarter in enumerate(pair):
+            whole[:, :, i::2, j::2] = quarter
+    return whole

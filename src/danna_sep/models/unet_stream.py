@@ -73,7 +73,7 @@ class UNetStream:
             if isinstance(attention, LocalAttention)
         ]
         self._decoder = [up_stage(i, cast("UpStage", stage)) for i, stage in enumerate(model.decoder)]
-        self._decoder.append(last_stage(len(model.decoder), model))
+        self._decoder.append(last_stage(model))
 
     def hear(self, magnitude: Magnitude, is_last: bool) -> None:
         """Take the track's next frames, maybe none, to the innermost stage.

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TypeAlias
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from danna_sep.models.convolution import Convolution
 from danna_sep.shapes import Features, FramedFeatures
+
+Quarters: TypeAlias = Sequence[Sequence[FramedFeatures]]
+"""Even and odd rows, even and odd columns of each."""
 
 
 def scale_and_shift(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
@@ -43,6 +49,7 @@ class Widening:
         rectify: Whether negative results become zero.
 
     Attributes:
+        n_outputs: Features of the result.
         lookback: Rows before its own that a result depends on; it depends on one behind in any case.
     """
 
@@ -50,45 +57,53 @@ class Widening:
         self, weight: Tensor, norm: nn.BatchNorm2d, dtype: torch.dtype | None = None, *, rectify: bool = False
     ) -> None:
         dtype = dtype or weight.dtype
-        scale, shift = scale_and_shift(norm)
-        taps = (weight * scale[:, None, None]).to(dtype).transpose(0, 1).flip(-2, -1)
-        self.lookback = taps.shape[-1] // 4
-        self._convolutions = [[_quarter(taps, shift.to(dtype), i, j, rectify) for j in (0, 1)] for i in (0, 1)]
+        taps, shift = combined(weight, norm)
+        self.n_outputs, self.lookback = len(taps), taps.shape[-1] // 4
+        self._convolutions = [
+            [_quarter(taps.to(dtype), shift.to(dtype), i, j, rectify) for j in (0, 1)] for i in (0, 1)
+        ]
 
-    def quarters(self, features: FramedFeatures, n_even: int, n_odd: int) -> list[list[FramedFeatures]]:
-        """Even and odd rows of the result, even and odd columns of each by themselves.
+    def into(self, quarters: Quarters, features: FramedFeatures) -> None:
+        """Write the results.
 
         Args:
+            quarters: Where to: even and odd rows, even and odd columns of each.
             features: They begin `lookback` rows earlier.
+        """
+        for i, (pair, places) in enumerate(zip(self._convolutions, quarters, strict=True)):
+            heard = self._heard(features, i, places[0].shape[2])
+            for convolve, place in zip(pair, places, strict=True):
+                place.copy_(convolve(heard))
+
+    def _heard(self, features: FramedFeatures, i: int, n_rows: int) -> FramedFeatures:
+        """What so many even (0) or odd (1) rows depend on."""
+        first, n_more = (self.lookback, 1) if i else (0, 2 * self.lookback)
+        return features[:, :, first : first + n_rows + n_more]
+
+    def __call__(self, features: FramedFeatures, n_even: int, n_odd: int) -> FramedFeatures:
+        """The results.
+
+        Args:
+            features: See `into`.
             n_even: So many even rows.
             n_odd: So many odd ones.
         """
-        before = self.lookback
-        rows = features[:, :, : n_even + 2 * before], features[:, :, before : before + n_odd + 1]
-        return [[convolve(heard) for convolve in pair] for heard, pair in zip(rows, self._convolutions, strict=True)]
+        shape = (len(features), n_even + n_odd, 2 * features.shape[3] - 1, self.n_outputs)
+        whole = features.new_empty(shape).permute(0, 3, 1, 2)
+        self.into([[whole[:, :, i::2, j::2] for j in (0, 1)] for i in (0, 1)], features)
+        return whole
 
-    def __call__(self, features: FramedFeatures, n_even: int, n_odd: int) -> FramedFeatures:
-        """The same with even and odd ones taking turns."""
-        return interleaved(self.quarters(features, n_even, n_odd))
+
+def combined(weight: Tensor, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """Weight, for features as they are and not transposed, and bias of transposed convolution and norm, not rounded."""
+    scale, shift = scale_and_shift(norm)
+    return (weight * scale[:, None, None]).transpose(0, 1).flip(-2, -1), shift
 
 
 def _quarter(taps: Tensor, shift: Tensor, i: int, j: int, rectify: bool) -> Convolution:
     reach = taps.shape[-1] // 2
     some = taps[..., (i + reach) % 2 :: 2, (j + reach) % 2 :: 2]
     return Convolution(some, shift, bin_padding=some.shape[-1] // 2 if some.shape[-1] % 2 else 0, rectify=rectify)
-
-
-def interleaved(quarters: list[list[Tensor]]) -> Tensor:
-    """Even and odd rows by even and odd columns, taking turns."""
-    n_rows = sum(pair[0].shape[2] for pair in quarters)
-    n_columns = sum(each.shape[3] for each in quarters[0])
-    first = quarters[0][0]
-    shape = (*first.shape[:2], n_rows, n_columns)
-    whole = torch.empty(shape, dtype=first.dtype, device=first.device, memory_format=torch.channels_last)
-    for i, pair in enumerate(quarters):
-        for j, quarter in enumerate(pair):
-            whole[:, :, i::2, j::2] = quarter
-    return whole
 
 
 def widen_and_norm(widen: nn.ConvTranspose2d, norm: nn.BatchNorm2d, features: Features) -> Features:
