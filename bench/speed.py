@@ -242,9 +242,26 @@ def whole(precision: str) -> Any:
         model = network(name)
         if precision == "bf16":
             lower(model)
-        block_frames = 2584 if name == "unet" else None
-        parts[name] = OriginalDemucs(model) if name == "demucs" else MaskSeparator(model, block_frames=block_frames)
+        if name == "demucs":
+            parts[name] = OriginalDemucs(model)
+        else:
+            parts[name] = MaskSeparator(in_parts(model) if name == "unet" else model)
     return Blend(parts, ORIGINAL_BLEND)
+
+
+def in_parts(unet: Any) -> Any:
+    """The network as a track's stream computes it, on spectra that come whole."""
+    import torch
+
+    from danna_sep.models.mask_stream import open_mask_stream
+
+    class InParts(torch.nn.Module):
+        def forward(self, magnitude: Any) -> Any:
+            stream = open_mask_stream(unet, magnitude.shape[-1], 1)
+            stream.hear(magnitude, True)
+            return torch.cat([stream.masks(settled) for settled in iter(stream.settled, None)], -1)
+
+    return InParts()
 
 
 def header(arguments: str) -> str:
