@@ -89,9 +89,12 @@ def main() -> None:
                     differences[precision].append(differences_db(estimates["f32"], estimates[precision], rate_hz))
         for precision in PRECISIONS:
             change = np.array(scores[precision]) - np.array(scores["f32"])
-            levels = np.median(np.array(differences[precision]), (0, 2)) if precision != "f32" else []
             cells = [f"{np.mean(scores[precision]):.3f}", f"{change.mean():+.4f}", f"{change.min():+.3f}"]
-            print(f"| {separator} | {precision} | {' | '.join([*cells, *(f'{level:.0f}' for level in levels)])} |")
+            if precision == "f32":
+                cells += [""] * len(BANDS_HZ)
+            else:
+                cells += [f"{level:.0f}" for level in np.median(np.array(differences[precision]), (0, 2))]
+            print(f"| {separator} | {precision} | {' | '.join(cells)} |")
 
 
 if __name__ == "__main__":
