@@ -22,7 +22,7 @@ a window's border those whose masks are not used."""
 AHEAD = 512
 """Frames that X-UMX's LSTMs hear behind those whose masks are wanted. What lies farther behind is lost in rounding, but
 where a song is quiet for long: all of "Caesium", with the weights that ship, changes by -77 dB or less."""
-_TOGETHER = 256
+_TOGETHER = 128
 """Frames for which X-UMX makes masks at once."""
 
 
