@@ -2,7 +2,11 @@
 
 Reference: Winograd, "Arithmetic Complexity of Computations", SIAM 1980: F(2, 3) for the even rows, which three taps
 reach, F(2, 2) for the odd ones, which two reach. Rows of features are outermost in memory, so that their sums and
-differences cost little beside the products of a row of features with a row of weights that they spare.
+differences cost little beside the products of a row of features with a row of weights that they spare. Of rows x0 to x3
+and rows of taps a, b, c (even) and d, e (odd), with s = (x1 + x2)(a + b + c) / 2 and t = (x2 - x1)(a - b + c) / 2:
+
+    even: s + t + (x0 - x2) a                   s - t - (x1 - x3) c
+    odd:  x2 (d + e) - (x2 - x1) d              x2 (d + e) - (x2 - x3) e
 """
 
 from __future__ import annotations
