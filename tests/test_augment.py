@@ -47,6 +47,11 @@ def tone(frequency_hz: float, n_samples: int = 66150, phase: float = 0.0) -> Ten
     )
 
 
+def column(*values: float) -> list[Tensor]:
+    """One row each."""
+    return [torch.tensor([[value]], dtype=torch.float64) for value in values]
+
+
 def seeds(*values: int) -> Tensor:
     return torch.tensor(values)
 
@@ -233,7 +238,8 @@ def test_paper_values() -> None:
 def test_equaliser_bands_have_their_gains(kind: str, gain_db: float) -> None:
     """At the peak's frequency all of it; of a shelf all at its end, half of it in dB at its corner, none beyond."""
     frequency_hz = torch.tensor([1.0, 1000.0, 22000.0], dtype=torch.float64)
-    low, centre, high = (20 * biquad_response(kind, 1000.0, 0.7, gain_db, frequency_hz).abs().log10()).tolist()
+    response = biquad_response(kind, *column(1000.0, 0.7, gain_db), frequency_hz)
+    low, centre, high = (20 * response[0].abs().log10()).tolist()
     expected = {"low": (1, 0.5, 0), "peak": (0, 1, 0), "high": (0, 0.5, 1)}[kind]
     assert (low, centre, high) == pytest.approx([share * gain_db for share in expected], abs=0.02)
 
@@ -246,7 +252,8 @@ def test_equaliser_is_the_recursive_filter() -> None:
     b = [1 + alpha * a, -2 * math.cos(omega), 1 - alpha * a]
     denominator = [1 + alpha / a, -2 * math.cos(omega), 1 - alpha / a]
     _, expected = scipy.signal.freqz(b, denominator, frequency_hz.numpy(), fs=RATE)
-    assert np.allclose(biquad_response("peak", centre, q, gain_db, frequency_hz).numpy(), expected)
+    response = biquad_response("peak", *column(centre, q, gain_db), frequency_hz)
+    assert np.allclose(response[0].numpy(), expected)
 
 
 def test_filters_do_not_wrap_around() -> None:

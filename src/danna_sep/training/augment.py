@@ -16,6 +16,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Final
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Complex, Float, Int
 from torch import Tensor
 
@@ -219,19 +220,28 @@ def _filter(signal: Float[Tensor, "row channel time"], plans: Sequence[_Plan]) -
         tail = max(tail, math.ceil((_LONGEST_REVERB_S + _LONGEST_DELAY_S) * SAMPLE_RATE))
     length = n_samples + tail
     length = -(-length // 4096) * 4096
-    frequency_hz = torch.fft.rfftfreq(length, 1 / SAMPLE_RATE, dtype=torch.float64)
-    responses = torch.stack([_response(plan, frequency_hz, signal.shape[1], length) for plan in plans])
-    spectrum = torch.fft.rfft(signal, length) * responses.to(signal.device)
+    precise = torch.float32 if signal.device.type == "mps" else torch.float64
+    frequency_hz = torch.fft.rfftfreq(length, 1 / SAMPLE_RATE, dtype=precise, device=signal.device)
+    spectrum = torch.fft.rfft(signal, length)
+    for _, some in _groups([bool(plan.bands) for plan in plans], False):
+        spectrum[some] *= _equaliser([plans[row] for row in some], frequency_hz)[:, None]
+    for _, some in _groups([plan.cutoff_hz is not None for plan in plans], False):
+        cutoffs = frequency_hz.new_tensor([[plans[row].cutoff_hz or 0.0] for row in some])
+        spectrum[some] *= lowpass_response(cutoffs, frequency_hz)[:, None].to(signal.dtype)
+    for _, some in _groups([plan.reverb is not None for plan in plans], False):
+        tails = [reverb_tail(*reverb, signal.shape[1]) for row in some if (reverb := plans[row].reverb)]
+        longest = max(tail.shape[-1] for tail in tails)
+        tails = torch.stack([F.pad(tail, (0, longest - tail.shape[-1])) for tail in tails]).to(signal)
+        spectrum[some] *= 1 + torch.fft.rfft(tails, length)
     filtered: Tensor = torch.fft.irfft(spectrum, length)[..., :n_samples]
     return filtered
 
 
-def _response(plan: _Plan, frequency_hz: Tensor, n_channels: int, length: int) -> Complex[Tensor, "channel bin"]:
-    response = torch.ones(n_channels, frequency_hz.shape[0], dtype=torch.complex128)
-    for kind, centre_hz, q, gain_db in plan.bands:
-        response = response * biquad_response(kind, centre_hz, q, gain_db, frequency_hz)
-    if plan.cutoff_hz is not None:
-        response = response * lowpass_response(plan.cutoff_hz, frequency_hz)
-    if plan.reverb is not None:
-        response = response * (1 + torch.fft.rfft(reverb_tail(*plan.reverb, n_channels), length))
-    return response.to(torch.complex64)
+def _equaliser(plans: Sequence[_Plan], frequency_hz: Float[Tensor, " bin"]) -> Complex[Tensor, "row bin"]:
+    """Product of the responses of all bands."""
+    response = torch.ones(len(plans), len(frequency_hz), dtype=torch.complex64, device=frequency_hz.device)
+    for band in zip(*(plan.bands for plan in plans), strict=True):
+        kinds, *settings = zip(*band, strict=True)
+        centre_hz, q, gain_db = (frequency_hz.new_tensor(values)[:, None] for values in settings)
+        response *= biquad_response(kinds[0], centre_hz, q, gain_db, frequency_hz).to(response.dtype)
+    return response

@@ -55,9 +55,13 @@ def reverb_tail(
 
 
 def biquad_response(
-    kind: str, centre_hz: float, q: float, gain_db: float, frequency_hz: Float[Tensor, " bin"]
-) -> Complex[Tensor, " bin"]:
-    """Frequency response of a shelf or peak of second order.
+    kind: str,
+    centre_hz: Float[Tensor, "row 1"],
+    q: Float[Tensor, "row 1"],
+    gain_db: Float[Tensor, "row 1"],
+    frequency_hz: Float[Tensor, " bin"],
+) -> Complex[Tensor, "row bin"]:
+    """Frequency responses of shelves or peaks of second order.
 
     Reference: R. Bristow-Johnson, "Cookbook formulae for audio EQ biquad filter coefficients".
 
@@ -69,12 +73,12 @@ def biquad_response(
         frequency_hz: Where to give the response.
     """
     a, omega = 10 ** (gain_db / 40), 2 * math.pi * centre_hz / SAMPLE_RATE
-    alpha, cosine = math.sin(omega) / (2 * q), math.cos(omega)
+    alpha, cosine = torch.sin(omega) / (2 * q), torch.cos(omega)
     if kind == "peak":
         above = (1 + alpha * a, -2 * cosine, 1 - alpha * a)
         below = (1 + alpha / a, -2 * cosine, 1 - alpha / a)
     else:
-        sign, root = (1 if kind == "low" else -1), 2 * math.sqrt(a) * alpha
+        sign, root = (1 if kind == "low" else -1), 2 * a.sqrt() * alpha
         above = (
             a * (a + 1 - sign * (a - 1) * cosine + root),
             sign * 2 * a * (a - 1 - sign * (a + 1) * cosine),
@@ -87,13 +91,15 @@ def biquad_response(
         )
     delay = torch.polar(torch.ones_like(frequency_hz), -2 * math.pi * frequency_hz / SAMPLE_RATE)
 
-    def polynomial(of_zero: float, of_one: float, of_two: float) -> Tensor:
+    def polynomial(of_zero: Tensor, of_one: Tensor, of_two: Tensor) -> Tensor:
         return of_zero + of_one * delay + of_two * delay**2
 
     return polynomial(*above) / polynomial(*below)
 
 
-def lowpass_response(cutoff_hz: float, frequency_hz: Float[Tensor, " bin"]) -> Float[Tensor, " bin"]:
+def lowpass_response(
+    cutoff_hz: Float[Tensor, "row 1"], frequency_hz: Float[Tensor, " bin"]
+) -> Float[Tensor, "row bin"]:
     """A raised cosine over 10 % of the frequency: short enough in time."""
     place = ((frequency_hz / cutoff_hz - 0.95) / 0.1).clamp(0, 1)
     return 0.5 + 0.5 * torch.cos(math.pi * place)
