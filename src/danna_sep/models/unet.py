@@ -117,7 +117,10 @@ class UNet(nn.Module):
         config = self.config
         batch, _, n_bins, n_frames = magnitude.shape
         features = F.pad(magnitude, (0, max(0, 2 ** len(config.n_layers) - n_frames)))
-        features = heard(features, config, self.output.weight.dtype)
+        # All of it in autocast's type from the start: concatenations take the wider one of what they join.
+        device, dtype = features.device.type, self.output.weight.dtype
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else dtype
+        features = heard(features, config, dtype)
         skips: list[Tensor] = []
         for block in self.encoder:
             features = F.avg_pool2d(block(features), 2)

@@ -61,10 +61,11 @@ def resample(signal: Float[Tensor, "*axes old_time"], old: int, new: int) -> Flo
     rows = signal.reshape(-1, 1, n_samples)
     n_rows = max(1, _CHUNK_SIZE // n_samples)
     resampled = []
-    for some in rows.split(n_rows):
-        padded = F.pad(some, (reach, reach + n_blocks * step - n_samples), mode="replicate")
-        blocks = padded.squeeze(1).unfold(-1, n_taps, step) @ weights
-        resampled.append(blocks.flatten(-2)[:, : n_samples * new // old])
+    with torch.autocast(signal.device.type, enabled=False):  # which would round the samples
+        for some in rows.split(n_rows):
+            padded = F.pad(some, (reach, reach + n_blocks * step - n_samples), mode="replicate")
+            blocks = padded.squeeze(1).unfold(-1, n_taps, step) @ weights
+            resampled.append(blocks.flatten(-2)[:, : n_samples * new // old])
     return torch.cat(resampled).reshape(*signal.shape[:-1], -1)
 
 

@@ -1,0 +1,100 @@
+"""Put songs' stems into a few small files, to be sent to a machine where `resident.py` trains on them.
+
+    python bundle/pack.py --data SONGS --share 3 --data OTHERS --share 1 --out work/packed
+
+Stems are coded with Opus (some 150 kbit/s for four), which changes what is heard little and the size by a factor of
+ten; as if 44.1 kHz were 48, so that nothing is resampled. The songs of the first `--data` come first, the others at
+random: the first files alone have some of everything. Each is a tar archive of `N/manifest.json` and `N/SOURCE.opus`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import math
+import tarfile
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from danna_sep.songs import Song, find_songs
+from danna_sep.types import SOURCES
+
+KBIT_S = {"drums": 48, "bass": 32, "other": 48, "vocals": 64}
+CODED_AS_HZ = 48_000
+BLOCK = 2**18
+
+
+def coded(song: Song, source: str, kbit_s: float) -> bytes:
+    """A stem as an Opus file; by libsndfile's scale of compression, from 6 to 256 kbit/s a channel."""
+    file = io.BytesIO()
+    level = 1 - (kbit_s / 2 - 6) / 250
+    with soundfile.SoundFile(
+        file, "w", CODED_AS_HZ, 2, format="OGG", subtype="OPUS", compression_level=level
+    ) as writer:
+        for start in range(0, song.n_frames, BLOCK):
+            writer.write(song.read_stem(source, start, min(BLOCK, song.n_frames - start)).T.clip(-1, 1))
+    return file.getvalue()
+
+
+def packed(song: Song, share: float, rate: float) -> dict[str, bytes]:
+    """The files of a song by name."""
+    files = {f"{source}.opus": coded(song, source, rate * KBIT_S[source]) for source in SOURCES if source in song.files}
+    manifest = {
+        "name": song.name,
+        "odds": share,
+        "n_frames": song.n_frames,
+        "silent": sorted(song.silent),
+    }
+    return {"manifest.json": json.dumps(manifest).encode(), **files}
+
+
+def write(songs: Iterator[dict[str, bytes]], folder: Path, most_bytes: float) -> None:
+    """Songs into archives, each as full as may be."""
+    folder.mkdir(parents=True, exist_ok=True)
+    n_bytes, n_archives = math.inf, 0
+    for number, files in enumerate(songs):
+        size = sum(len(content) + 1024 for content in files.values())
+        if n_bytes + size > most_bytes:
+            n_bytes, n_archives = 0.0, n_archives + 1
+        with tarfile.open(folder / f"part-{n_archives - 1:02d}.tar", "a" if n_bytes else "w") as archive:
+            for name, content in files.items():
+                entry = tarfile.TarInfo(f"{number:05d}/{name}")
+                entry.size = len(content)
+                archive.addfile(entry, io.BytesIO(content))
+        n_bytes += size
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, action="append", required=True, help="songs with stems; may be repeated")
+    parser.add_argument("--share", type=float, action="append", required=True, help="of what is drawn, one for each")
+    parser.add_argument("--rate", type=float, default=1.0, help="bit rates, times this")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--megabytes", type=float, default=48, help="of a file, at most")
+    parser.add_argument("--processes", type=int, default=2)
+    arguments = parser.parse_args()
+    chosen: list[tuple[Song, float]] = []
+    n_first = 0
+    for folder, share in zip(arguments.data, arguments.share, strict=True):
+        songs = [song for song in find_songs(folder) if song.split in (None, "train")]
+        length = sum(song.n_frames for song in songs)
+        chosen += [(song, share * song.n_frames / length) for song in songs]
+        n_first = n_first or len(songs)
+    order = [*range(n_first), *(n_first + np.random.default_rng(0).permutation(len(chosen) - n_first))]
+    with ProcessPoolExecutor(arguments.processes) as pool:
+        songs_packed = pool.map(
+            partial(packed, rate=arguments.rate),
+            [chosen[place][0] for place in order],
+            [chosen[place][1] for place in order],
+        )
+        write(songs_packed, arguments.out, arguments.megabytes * 1e6)
+
+
+if __name__ == "__main__":
+    main()

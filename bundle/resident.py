@@ -1,0 +1,392 @@
+"""Train the small models side by side on a machine with a GPU, for so many seconds, on songs that its memory holds.
+
+    python bundle/resident.py --songs packed --out trained --seconds 600
+
+`packed` is what `pack.py` wrote; archives that arrive later are taken in as they come. All models hear the same
+batches, each in its own queue of the GPU, and their learning rates fall with the time that is left: to nothing when it
+is up, however fast the machine. A file `deadline` beside the archives (seconds since 1970) overrules `--seconds`.
+Weights are averages, in float16, and written twice: at two thirds of the time and at the end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import io
+import json
+import math
+import queue
+import tarfile
+import threading
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import soundfile
+import torch
+from torch import Tensor
+
+from danna_sep import weights
+from danna_sep.models import XUMX, Model, build
+from danna_sep.signal.stft import stft
+from danna_sep.training.augment import augment, margin
+from danna_sep.training.losses import combinations_of
+from danna_sep.training.objective import objective
+from danna_sep.training.recipe import Recipe, with_settings
+from danna_sep.training.recipes import find_recipe
+from danna_sep.types import SAMPLE_RATE, SOURCES
+
+N_SAMPLES = 255 * 1024
+LEVEL_HOP = 4410
+QUIET_DB = -60.0
+P_REDRAW = 0.85
+P_COHERENT = 0.25
+WARM_UP_STEPS = 150
+
+AUGMENTATION = (
+    "augment.p_speed=0.6",
+    "augment.speeds=[70,76,84,90,95,106,112,120,132,140]",
+    "augment.p_pitch=0.1",
+    "augment.p_eq=0.4",
+    "augment.p_reverb=0.1",
+    "augment.p_compress=0.15",
+    "augment.p_lowpass=0.1",
+)
+RECIPES: Mapping[str, tuple[tuple[str, ...], float]] = {
+    "small-unet": (("config.growth=16", "loss.time_weight=1.0", "optimiser.lr=2e-3", "optimiser.ema=0.999"), 1.0),
+    "small-demucs": (("config.width=12", "optimiser.lr=1e-3", "optimiser.ema=0.999"), 0.45),
+    "small-xumx": (
+        ("config.hidden=128", "loss.time_weight=1.0", "optimiser.lr=2e-3", "optimiser.ema=0.999"),
+        0.45,
+    ),
+}
+"""What differs from the recipes, and for which part of the time each is trained."""
+
+
+@dataclass
+class Stem:
+    """A stem in the device's memory, int16 (channel, time), and the energy up to each hop."""
+
+    samples: Tensor
+    energy: npt.NDArray[np.float64]
+
+
+@dataclass
+class PooledSong:
+    """A song, its stems by source; None where it is silent."""
+
+    odds: float
+    n_frames: int
+    stems: dict[str, Stem | None]
+
+
+class Pool:
+    """Songs in the device's memory, of which batches are drawn."""
+
+    def __init__(self, folder: Path, device: torch.device) -> None:
+        self.folder, self.device = folder, device
+        self.songs: list[PooledSong] = []
+        self.taken: set[Path] = set()
+        self.chances: dict[str, tuple[list[PooledSong], npt.NDArray[np.float64]]] = {}
+        self.rng = np.random.default_rng(int(time.time()))
+        self.executor = ThreadPoolExecutor(12)
+
+    def take_in(self) -> None:
+        """Archives that have not been taken in yet."""
+        for path in sorted(set(self.folder.glob("*.tar")) - self.taken):
+            self.taken.add(path)
+            began = time.monotonic()
+            folders: dict[str, dict[str, bytes]] = {}
+            with tarfile.open(path) as archive:
+                for entry in archive:
+                    folder, _, name = entry.name.partition("/")
+                    content = archive.extractfile(entry)
+                    assert content is not None
+                    folders.setdefault(folder, {})[name] = content.read()
+            songs = list(self.executor.map(self._decoded, folders.values()))
+            self.songs = self.songs + songs
+            self.chances = {source: self._chances(source) for source in (*SOURCES, "")}
+            minutes = sum(song.n_frames for song in self.songs) / SAMPLE_RATE / 60
+            print(f"{path.name}: {len(songs)} songs in {time.monotonic() - began:.1f} s; {minutes:.0f} min", flush=True)
+
+    def _decoded(self, files: Mapping[str, bytes]) -> PooledSong:
+        about = json.loads(files["manifest.json"])
+        stems: dict[str, Stem | None] = dict.fromkeys(about["silent"])
+        for source in SOURCES:
+            if f"{source}.opus" not in files:
+                continue
+            samples, _ = soundfile.read(io.BytesIO(files[f"{source}.opus"]), dtype="float32", always_2d=True)
+            whole = samples[: len(samples) // LEVEL_HOP * LEVEL_HOP].reshape(-1, 2 * LEVEL_HOP)
+            energy = np.concatenate(([0.0], np.square(whole, dtype=np.float64).mean(1).cumsum()))
+            numbers = np.ascontiguousarray((samples.T.clip(-1, 1) * 32767).astype(np.int16))
+            stems[source] = Stem(torch.from_numpy(numbers).to(self.device), energy)
+        return PooledSong(about["odds"], about["n_frames"], stems)
+
+    def _chances(self, source: str) -> tuple[list[PooledSong], npt.NDArray[np.float64]]:
+        """Songs that tell of a source, or for "" of all four."""
+        some = [song for song in self.songs if (source in song.stems if source else len(song.stems) == len(SOURCES))]
+        odds = np.array([song.odds for song in some])
+        return some, (odds / odds.sum()).cumsum()
+
+    def _song(self, source: str) -> PooledSong:
+        songs, chances = self.chances[source]
+        return songs[min(int(np.searchsorted(chances, self.rng.random())), len(songs) - 1)]
+
+    def _excerpt(self, stem: Stem | None, start: int, n_frames: int) -> Tensor:
+        """Samples, zeros beyond the end."""
+        out = torch.zeros(2, n_frames, dtype=torch.int16, device=self.device)
+        if stem is not None:
+            some = stem.samples[:, start : start + n_frames]
+            out[:, : some.shape[1]] = some
+        return out
+
+    def _is_quiet(self, stem: Stem | None, start: int, n_frames: int) -> bool:
+        if stem is None:
+            return True
+        last = len(stem.energy) - 1
+        first, end = min(start // LEVEL_HOP, last), min((start + n_frames) // LEVEL_HOP, last)
+        mean = (stem.energy[end] - stem.energy[first]) * LEVEL_HOP / n_frames
+        return bool(10 * np.log10(mean + 1e-20) < QUIET_DB)
+
+    def draw(self, batch_size: int, n_frames: int) -> tuple[Tensor, Tensor]:
+        """Stems (batch, source, channel, time), those of one song each first, and seeds for their augmentation."""
+        rows = []
+        for item in range(batch_size):
+            if item < n_coherent(batch_size):
+                song = self._song("")
+                start = int(self.rng.integers(max(1, song.n_frames - n_frames)))
+                rows += [self._excerpt(song.stems[source], start, n_frames) for source in SOURCES]
+                continue
+            for source in SOURCES:
+                for _ in range(10):
+                    song = self._song(source)
+                    start = int(self.rng.integers(max(1, song.n_frames - n_frames)))
+                    if self.rng.random() >= P_REDRAW or not self._is_quiet(song.stems[source], start, n_frames):
+                        break
+                rows.append(self._excerpt(song.stems[source], start, n_frames))
+        stems = torch.stack(rows).float().div_(32768).unflatten(0, (batch_size, len(SOURCES)))
+        return stems, torch.from_numpy(self.rng.integers(2**62, size=batch_size))
+
+
+def n_coherent(batch_size: int) -> int:
+    """Items of a batch that are of one song and place."""
+    return round(P_COHERENT * batch_size)
+
+
+@dataclass
+class Learner:
+    """A model, and what trains it."""
+
+    recipe: Recipe
+    share: float
+    device: torch.device
+    step: int = 0
+    skipped: float = 0.0
+    model: Model = field(init=False)
+    losses: list[Tensor] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.model = build(self.recipe.model, self.recipe.config).to(self.device)
+        if self.recipe.model == "unet":
+            self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.average = copy.deepcopy(self.model).requires_grad_(False).eval()
+        self.optimiser = torch.optim.Adam(self.model.parameters(), self.recipe.optimiser.lr, fused=True)
+        self.parameters = list(self.model.parameters())
+        self.pairs = [
+            pair
+            for pair in zip(self.average.state_dict().values(), self.model.state_dict().values(), strict=True)
+            if pair[0].is_floating_point()
+        ]
+        self.stream = torch.cuda.Stream() if self.device.type == "cuda" else None
+        self.model.train()
+
+    def on_stream(self) -> AbstractContextManager[Any]:
+        return nullcontext() if self.stream is None else torch.cuda.stream(self.stream)
+
+    def network(self, heard: Tensor) -> Tensor:
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+            return self.model(heard)  # type: ignore[no-any-return]
+
+    def learn(self, stems: Tensor, known: Tensor, done: float) -> None:
+        """One step.
+
+        Args:
+            stems: The batch.
+            known: Which combinations of sources.
+            done: Share of this model's time that is over.
+        """
+        rise = min(1.0, (self.step + 1) / WARM_UP_STEPS)
+        for settings in self.optimiser.param_groups:
+            settings["lr"] = self.recipe.optimiser.lr * rise * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+        loss = objective(self.network, stems, known, self.recipe.loss).loss
+        loss.backward()  # type: ignore[no-untyped-call]
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.recipe.optimiser.clip_norm or math.inf)
+        # A step whose gradient is not finite is left out, without a look at it here, which would wait for the GPU.
+        self.optimiser.found_inf = (~torch.isfinite(norm)).float()  # type: ignore[attr-defined]
+        self.optimiser.step()
+        self.optimiser.zero_grad()
+        self.step += 1
+        decay = min(self.recipe.optimiser.ema, self.step / (self.step + 10))
+        means, now = zip(*self.pairs, strict=True)
+        torch._foreach_lerp_(list(means), list(now), 1 - decay)
+        self.losses.append(loss.detach())
+
+    def write(self, path: Path, notes: Mapping[str, str]) -> None:
+        """The averaged weights."""
+        weights.write(
+            path,
+            model=self.recipe.model,
+            config=self.recipe.config,
+            entries={name: entry.contiguous().cpu() for name, entry in self.average.state_dict().items()},
+            metadata={**notes, "steps": str(self.step)},
+            dtype=torch.float16,
+        )
+
+
+def mean_loss(learner: Learner) -> float:
+    """Of the last steps, but for the very last: they may not be computed yet."""
+    return float(torch.stack(learner.losses[-53:-3]).mean()) if len(learner.losses) > 3 else math.nan
+
+
+def fit_input(model: XUMX, stems: Tensor) -> None:
+    """Mean and scale of each bin that X-UMX hears, of some batch."""
+    magnitude = stft(stems.sum(1)).abs()[:, :, : model.config.n_bins].double()
+    mean, deviation = magnitude.mean((0, 1, 3)), magnitude.std((0, 1, 3))
+    with torch.no_grad():
+        model.input_mean.copy_(-mean)
+        model.input_scale.copy_(1 / deviation.clamp(min=1e-4 * float(deviation.max()) + 1e-12))
+
+
+def batches(pool: Pool, recipe: Recipe, batch_size: int, ready: queue.Queue[Any], stop: threading.Event) -> None:
+    """Augmented batches in the device's memory, without end; and songs taken in between them."""
+    n_frames = N_SAMPLES + margin(N_SAMPLES, recipe.augment)
+    in_tune = replace(recipe.augment, p_speed=0.0, p_pitch=0.0)
+    stream = torch.cuda.Stream() if pool.device.type == "cuda" else None
+    known = combinations_of(torch.ones(batch_size, len(SOURCES), dtype=torch.bool)).to(pool.device)
+    looked = 0.0
+    while not stop.is_set():
+        if time.monotonic() - looked > 2:
+            threading.Thread(target=pool.take_in).start() if pool.songs else pool.take_in()
+            looked = time.monotonic()
+        if not pool.songs:
+            time.sleep(0.2)
+            continue
+        with nullcontext() if stream is None else torch.cuda.stream(stream):
+            given, seeds = pool.draw(batch_size, n_frames)
+            n = n_coherent(batch_size)
+            parts = (
+                augment(given[:n], seeds[:n], N_SAMPLES, in_tune),
+                augment(given[n:], seeds[n:], N_SAMPLES, recipe.augment),
+            )
+            stems = torch.cat(parts).nan_to_num_(0, 0, 0)
+            event = None if stream is None else stream.record_event()
+        ready.put((stems, known, event))
+
+
+def train(folder: Path, out: Path, seconds: float, batch_size: int, notes: Mapping[str, str]) -> None:
+    """Until time is up."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.backends.cudnn.benchmark = True
+    torch.backends.cuda.matmul.allow_tf32 = True
+    began = time.time()
+    learners = [
+        Learner(with_settings(find_recipe(name), (*AUGMENTATION, *settings)), share, device)
+        for name, (settings, share) in RECIPES.items()
+    ]
+    pool = Pool(folder, device)
+    ready: queue.Queue[Any] = queue.Queue(3)
+    stop = threading.Event()
+
+    def produce() -> None:
+        try:
+            batches(pool, learners[0].recipe, batch_size, ready, stop)
+        except BaseException as error:
+            ready.put(error)
+            raise
+
+    threading.Thread(target=produce, daemon=True).start()
+    deadline, step, written = began + seconds, 0, False
+    behind: list[Any] = []
+    told = time.monotonic()
+    while True:
+        if step % 10 == 0 and (folder / "deadline").exists():
+            deadline = float((folder / "deadline").read_text())
+        done = (time.time() - began) / (deadline - began)
+        if done >= 1:
+            break
+        item = ready.get()
+        if isinstance(item, BaseException):
+            raise item
+        stems, known, event = item
+        if step == 0:
+            if event is not None:
+                event.synchronize()
+            for learner in learners:
+                if isinstance(learner.model, XUMX):
+                    fit_input(learner.model, stems)
+            if event is not None:
+                torch.cuda.synchronize()
+        for learner in learners:
+            if done >= learner.share:
+                continue
+            with learner.on_stream():
+                if learner.stream is not None:
+                    learner.stream.wait_event(event)
+                    stems.record_stream(learner.stream)
+                learner.learn(stems, known, done / learner.share)
+                if learner.stream is not None:
+                    behind.append(learner.stream.record_event())
+        while len(behind) > 2 * len(learners):
+            behind.pop(0).synchronize()
+        step += 1
+        if step in (5, 10, 20) or step % 50 == 0:
+            rates = "; ".join(
+                f"{learner.recipe.model} {learner.step}: {mean_loss(learner):.4f}" for learner in learners
+            )
+            now = time.monotonic()
+            print(
+                f"{time.time() - began:.0f} s, done {done:.3f}, queue {ready.qsize()}: {rates} ({now - told:.1f} s)",
+                flush=True,
+            )
+            if device.type == "cuda":
+                print(f"   {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB", flush=True)
+            told = now
+        if done > 0.67 and not written:
+            written = True
+            write(learners, out, notes, "-early")
+    stop.set()
+    write(learners, out, notes, "")
+
+
+def write(learners: list[Learner], out: Path, notes: Mapping[str, str], suffix: str) -> None:
+    """All weights, and that they are there."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    out.mkdir(parents=True, exist_ok=True)
+    for learner in learners:
+        if suffix and learner.share < 1:
+            continue
+        learner.write(out / f"{learner.recipe.model}{suffix}.safetensors", notes)
+    print(f"written{suffix}", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--songs", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seconds", type=float, default=600)
+    parser.add_argument("--batch", type=int, default=24)
+    parser.add_argument("--training", default="", help="a note for the weights' headers")
+    arguments = parser.parse_args()
+    notes = {"training": arguments.training} if arguments.training else {}
+    train(arguments.songs, arguments.out, arguments.seconds, arguments.batch, notes)
+
+
+if __name__ == "__main__":
+    main()
