@@ -113,6 +113,45 @@ def test_narrow_storage_comes_back_as_float32_and_integers_are_kept(tmp_path: Pa
     assert torch.equal(back["variance"], entries["variance"]), "vectors range too widely for float16"
 
 
+def test_eight_bits_are_half_a_step_off_at_most_and_take_a_byte_each(tmp_path: Path) -> None:
+    """Each row by its own largest value, whatever the others; what comes back is stored again as the same bytes."""
+    rows = (
+        torch.randn(8, 3, 5, 7, generator=torch.Generator().manual_seed(0))
+        * 10.0 ** torch.arange(-4, 4)[:, None, None, None]
+    )
+    rows[5] = 0
+    entries = {"w": rows, "bias": torch.tensor([1e-9, 1e9]), "n": torch.arange(6).reshape(2, 3), "none": rows[:0]}
+    sha256 = weights.write(tmp_path / "a", model="m", config={}, entries=entries, metadata={}, dtype=torch.int8)
+    assert (tmp_path / "a").stat().st_size < rows.numel() + 700
+    back = weights.read(tmp_path / "a").entries
+    assert {name: (entry.dtype, entry.shape) for name, entry in back.items()} == {
+        name: (entry.dtype, entry.shape) for name, entry in entries.items()
+    }
+    largest = rows.abs().amax((1, 2, 3), keepdim=True)
+    assert ((back["w"] - rows).abs() <= largest / 254 * (1 + 1e-5)).all()
+    assert torch.allclose(back["w"].abs().amax((1, 2, 3), keepdim=True), largest)
+    assert all(torch.equal(back[name], entries[name]) for name in ("bias", "n", "none"))
+    assert sha256 == weights.write(tmp_path / "b", model="m", config={}, entries=back, metadata={}, dtype=torch.int8)
+
+
+def test_files_of_eight_bits_ask_older_versions_to_be_upgraded(tmp_path: Path) -> None:
+    """These would take the integers for the weights."""
+    from safetensors import safe_open
+
+    for dtype, version in ((torch.int8, "danna-sep/2"), (torch.float16, "danna-sep/1")):
+        weights.write(tmp_path / "a", model="m", config={}, entries={"w": torch.ones(2, 2)}, metadata={}, dtype=dtype)
+        with safe_open(tmp_path / "a", framework="pt") as file:
+            assert file.metadata()["format"] == version
+
+
+@pytest.mark.parametrize("scale", [torch.ones(3), torch.tensor([1.0, float("nan")]), torch.ones(2, 2)])
+def test_scales_that_do_not_fit_are_damage(tmp_path: Path, scale: torch.Tensor) -> None:
+    entries = {"w": torch.ones(2, 2, dtype=torch.int8), "w@scale": scale}
+    forge(tmp_path / "a", {"format": "danna-sep/2", "model": "m", "config": "{}"}, entries)
+    with pytest.raises(CorruptWeights):
+        weights.read(tmp_path / "a")
+
+
 @settings(max_examples=30, deadline=None)
 @given(
     shapes=st.lists(st.lists(st.integers(0, 4), max_size=3), min_size=1, max_size=5),
@@ -169,6 +208,7 @@ def test_values_too_large_for_float16_are_not_written(tmp_path: Path) -> None:
         {"config": {"a": object()}},
         {"entries": {"c": torch.ones(1, dtype=torch.complex64)}},
         {"entries": {"__metadata__": torch.ones(1)}},
+        {"entries": {"w@scale": torch.ones(2, 2)}, "dtype": torch.int8},
     ],
 )
 def test_what_the_format_cannot_hold_is_refused(tmp_path: Path, arguments: dict[str, Any]) -> None:
@@ -184,7 +224,7 @@ def test_what_the_format_cannot_hold_is_refused(tmp_path: Path, arguments: dict[
         ({"model": "m", "config": "{}"}, "no 'format'"),
         ({"format": "danna-sep/1", "config": "{}"}, "no 'model'"),
         ({"format": "danna-sep/1", "model": "m"}, "no 'config'"),
-        ({"format": "danna-sep/2", "model": "m", "config": "{}"}, "upgrade"),
+        ({"format": "danna-sep/3", "model": "m", "config": "{}"}, "upgrade"),
         ({"format": "danna-sep/1", "model": "m", "config": "[1]"}, "JSON object"),
         ({"format": "danna-sep/1", "model": "m", "config": "{"}, "JSON object"),
     ],

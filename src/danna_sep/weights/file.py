@@ -16,12 +16,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 from danna_sep.atomic import replacing
 from danna_sep.errors import ConfigError, CorruptWeights, MissingWeights
+from danna_sep.weights.eight_bits import SCALE, restored, rounded
 
 if TYPE_CHECKING:
     import torch
 
 FORMAT: Final = "danna-sep/1"
 """Version of the weights files, in their header."""
+
+_SCALED_FORMAT: Final = "danna-sep/2"
+"""The same with integers of eight bits that have scales beside them, which older versions cannot read."""
 
 _MAPPED_BYTES = 2**25
 """About how much of a file is mapped into memory at a time."""
@@ -68,8 +72,9 @@ def write(
         config: the model's configuration; must survive JSON.
         entries: the model's state dict.
         metadata: free notes such as licence, origin, made_by.
-        dtype: stores floating-point entries of two axes or more in this type, e.g. torch.float16; integers stay as
-            they are, and so do vectors, which are small and range widely (variances of batch norms).
+        dtype: stores floating-point entries of two axes or more in this type, e.g. torch.float16, or torch.int8 for
+            `eight_bits`; integers stay as they are, and so do vectors, which are small and range widely (variances of
+            batch norms).
 
     Returns:
         The file's SHA-256.
@@ -80,10 +85,13 @@ def write(
         WriteFailed: the folder cannot be written, or the disk is full.
     """
     path = Path(path)
-    stored = {name: _storable(path, name, entries[name], dtype) for name in entries}
+    stored: dict[str, torch.Tensor] = {}
+    for name in entries:
+        stored.update(_storable(path, name, entries[name], dtype))
+    is_scaled = any(name.endswith(SCALE) for name in stored)
     # Widest values first keeps every tensor aligned, as the format's readers like it.
     order = sorted(stored, key=lambda name: (-stored[name].element_size(), name))
-    header: dict[str, Any] = {"__metadata__": _metadata(path, model, config, metadata)}
+    header: dict[str, Any] = {"__metadata__": _metadata(path, model, config, metadata, is_scaled)}
     position = 0
     for name in order:
         end = position + stored[name].numel() * stored[name].element_size()
@@ -102,7 +110,9 @@ def write(
     return digest.hexdigest()
 
 
-def _metadata(path: Path, model: str, config: Mapping[str, Any], notes: Mapping[str, str]) -> dict[str, str]:
+def _metadata(
+    path: Path, model: str, config: Mapping[str, Any], notes: Mapping[str, str], is_scaled: bool
+) -> dict[str, str]:
     for key, value in notes.items():
         if key in _HEADER_KEYS or not isinstance(key, str) or not isinstance(value, str):
             raise ConfigError(
@@ -112,19 +122,26 @@ def _metadata(path: Path, model: str, config: Mapping[str, Any], notes: Mapping[
         text = json.dumps(dict(config), sort_keys=True, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{path}: the configuration cannot be stored as JSON ({error})") from error
-    return {"format": FORMAT, "model": model, "config": text, **dict(sorted(notes.items()))}
+    version = _SCALED_FORMAT if is_scaled else FORMAT
+    return {"format": version, "model": model, "config": text, **dict(sorted(notes.items()))}
 
 
-def _storable(path: Path, name: str, tensor: torch.Tensor, dtype: torch.dtype | None) -> torch.Tensor:
+def _storable(path: Path, name: str, tensor: torch.Tensor, dtype: torch.dtype | None) -> dict[str, torch.Tensor]:
     import torch
 
     _require_finite(path, name, tensor)
-    cast = tensor.detach().to(device="cpu", dtype=dtype if tensor.is_floating_point() and tensor.ndim > 1 else None)
-    if str(cast.dtype).removeprefix("torch.") not in _DTYPES or name == "__metadata__":
+    if not tensor.is_floating_point() or tensor.ndim < 2 or not tensor.numel():
+        dtype = None
+    is_scaled = dtype == torch.int8
+    cast = tensor.detach().to(device="cpu", dtype=None if is_scaled else dtype)
+    if str(cast.dtype).removeprefix("torch.") not in _DTYPES or name == "__metadata__" or name.endswith(SCALE):
         raise ConfigError(f"{path}: entry {name!r} of type {cast.dtype} cannot be stored")
+    if is_scaled:
+        integers, scale = rounded(cast)
+        return {name: integers, f"{name}{SCALE}": scale}
     if not bool(torch.isfinite(cast).all()):
         raise ConfigError(f"{path}: entry {name!r} has values too large for {dtype}; store it as float32")
-    return cast.contiguous()
+    return {name: cast.contiguous()}
 
 
 def _bytes_of(tensor: torch.Tensor) -> bytes:
@@ -167,7 +184,8 @@ def _entries(path: Path, dtypes: Mapping[str, torch.dtype]) -> Iterator[tuple[st
 
     try:
         with safe_open(path, framework="pt") as file:
-            left = list(file.keys())
+            names = set(file.keys())
+        left = sorted(name for name in names if name.removesuffix(SCALE) not in names or not name.endswith(SCALE))
         while left:
             with safe_open(path, framework="pt") as file:
                 n_bytes = 0
@@ -175,6 +193,8 @@ def _entries(path: Path, dtypes: Mapping[str, torch.dtype]) -> Iterator[tuple[st
                     name = left.pop(0)
                     tensor = file.get_tensor(name)
                     n_bytes += tensor.nbytes
+                    if f"{name}{SCALE}" in names:
+                        tensor = restored(tensor, file.get_tensor(f"{name}{SCALE}"))
                     kind = dtypes.get(name, torch.float32 if tensor.is_floating_point() else tensor.dtype)
                     converted = tensor.to(kind, copy=True)  # a copy, for the original may be the file itself
                     # Also what the narrower type cannot hold is infinite; and integers hide what was no number.
@@ -197,9 +217,10 @@ def read_header(path: Path) -> tuple[str, dict[str, Any], dict[str, str]]:
             notes = dict(file.metadata() or {})
     except Exception as error:  # the library's own exception is not public in all its versions
         raise CorruptWeights(f"{path}: not a weights file, or damaged; fetch or import it again") from error
-    if notes.get("format", FORMAT) != FORMAT:
+    known = FORMAT, _SCALED_FORMAT
+    if notes.get("format", FORMAT) not in known:
         raise CorruptWeights(
-            f"{path}: written in format {notes['format']!r}, this version reads {FORMAT!r}; upgrade danna-sep"
+            f"{path}: of format {notes['format']!r}, this version reads {' and '.join(known)}; upgrade danna-sep"
         )
     for key in _HEADER_KEYS:
         if key not in notes:
