@@ -31,7 +31,7 @@ BLOCK = 2**18
 
 
 def coded(song: Song, source: str, kbit_s: float) -> bytes:
-    """A stem as an Opus file; by libsndfile's scale of compression, from 6 to 256 kbit/s a channel."""
+    """A stem as an Opus file, clipped at full scale; by libsndfile's compression, from 6 to 256 kbit/s a channel."""
     file = io.BytesIO()
     level = 1 - (kbit_s / 2 - 6) / 250
     with soundfile.SoundFile(

@@ -12,27 +12,22 @@ from __future__ import annotations
 
 import argparse
 import copy
-import io
-import json
 import math
 import queue
-import tarfile
 import threading
 import time
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-import soundfile
 import torch
+from pool import Pool, n_coherent
 from torch import Tensor
 
 from danna_sep import weights
+from danna_sep.loading import WIENER_ITERATIONS
 from danna_sep.models import XUMX, Model, build
 from danna_sep.signal.stft import stft
 from danna_sep.training.augment import augment, margin
@@ -40,13 +35,9 @@ from danna_sep.training.losses import combinations_of
 from danna_sep.training.objective import objective
 from danna_sep.training.recipe import Recipe, with_settings
 from danna_sep.training.recipes import find_recipe
-from danna_sep.types import SAMPLE_RATE, SOURCES
+from danna_sep.types import SOURCES
 
 N_SAMPLES = 255 * 1024
-LEVEL_HOP = 4410
-QUIET_DB = -60.0
-P_REDRAW = 0.85
-P_COHERENT = 0.25
 WARM_UP_STEPS = 150
 
 AUGMENTATION = (
@@ -70,116 +61,6 @@ RECIPES: Mapping[str, tuple[tuple[str, ...], float]] = {
 
 
 @dataclass
-class Stem:
-    """A stem in the device's memory, int16 (channel, time), and the energy up to each hop."""
-
-    samples: Tensor
-    energy: npt.NDArray[np.float64]
-
-
-@dataclass
-class PooledSong:
-    """A song, its stems by source; None where it is silent."""
-
-    odds: float
-    n_frames: int
-    stems: dict[str, Stem | None]
-
-
-class Pool:
-    """Songs in the device's memory, of which batches are drawn."""
-
-    def __init__(self, folder: Path, device: torch.device) -> None:
-        self.folder, self.device = folder, device
-        self.songs: list[PooledSong] = []
-        self.taken: set[Path] = set()
-        self.chances: dict[str, tuple[list[PooledSong], npt.NDArray[np.float64]]] = {}
-        self.rng = np.random.default_rng(int(time.time()))
-        self.executor = ThreadPoolExecutor(12)
-
-    def take_in(self) -> None:
-        """Archives that have not been taken in yet."""
-        for path in sorted(set(self.folder.glob("*.tar")) - self.taken):
-            self.taken.add(path)
-            began = time.monotonic()
-            folders: dict[str, dict[str, bytes]] = {}
-            with tarfile.open(path) as archive:
-                for entry in archive:
-                    folder, _, name = entry.name.partition("/")
-                    content = archive.extractfile(entry)
-                    assert content is not None
-                    folders.setdefault(folder, {})[name] = content.read()
-            songs = list(self.executor.map(self._decoded, folders.values()))
-            self.songs = self.songs + songs
-            self.chances = {source: self._chances(source) for source in (*SOURCES, "")}
-            minutes = sum(song.n_frames for song in self.songs) / SAMPLE_RATE / 60
-            print(f"{path.name}: {len(songs)} songs in {time.monotonic() - began:.1f} s; {minutes:.0f} min", flush=True)
-
-    def _decoded(self, files: Mapping[str, bytes]) -> PooledSong:
-        about = json.loads(files["manifest.json"])
-        stems: dict[str, Stem | None] = dict.fromkeys(about["silent"])
-        for source in SOURCES:
-            if f"{source}.opus" not in files:
-                continue
-            samples, _ = soundfile.read(io.BytesIO(files[f"{source}.opus"]), dtype="float32", always_2d=True)
-            whole = samples[: len(samples) // LEVEL_HOP * LEVEL_HOP].reshape(-1, 2 * LEVEL_HOP)
-            energy = np.concatenate(([0.0], np.square(whole, dtype=np.float64).mean(1).cumsum()))
-            numbers = np.ascontiguousarray((samples.T.clip(-1, 1) * 32767).astype(np.int16))
-            stems[source] = Stem(torch.from_numpy(numbers).to(self.device), energy)
-        return PooledSong(about["odds"], about["n_frames"], stems)
-
-    def _chances(self, source: str) -> tuple[list[PooledSong], npt.NDArray[np.float64]]:
-        """Songs that tell of a source, or for "" of all four."""
-        some = [song for song in self.songs if (source in song.stems if source else len(song.stems) == len(SOURCES))]
-        odds = np.array([song.odds for song in some])
-        return some, (odds / odds.sum()).cumsum()
-
-    def _song(self, source: str) -> PooledSong:
-        songs, chances = self.chances[source]
-        return songs[min(int(np.searchsorted(chances, self.rng.random())), len(songs) - 1)]
-
-    def _excerpt(self, stem: Stem | None, start: int, n_frames: int) -> Tensor:
-        """Samples, zeros beyond the end."""
-        out = torch.zeros(2, n_frames, dtype=torch.int16, device=self.device)
-        if stem is not None:
-            some = stem.samples[:, start : start + n_frames]
-            out[:, : some.shape[1]] = some
-        return out
-
-    def _is_quiet(self, stem: Stem | None, start: int, n_frames: int) -> bool:
-        if stem is None:
-            return True
-        last = len(stem.energy) - 1
-        first, end = min(start // LEVEL_HOP, last), min((start + n_frames) // LEVEL_HOP, last)
-        mean = (stem.energy[end] - stem.energy[first]) * LEVEL_HOP / n_frames
-        return bool(10 * np.log10(mean + 1e-20) < QUIET_DB)
-
-    def draw(self, batch_size: int, n_frames: int) -> tuple[Tensor, Tensor]:
-        """Stems (batch, source, channel, time), those of one song each first, and seeds for their augmentation."""
-        rows = []
-        for item in range(batch_size):
-            if item < n_coherent(batch_size):
-                song = self._song("")
-                start = int(self.rng.integers(max(1, song.n_frames - n_frames)))
-                rows += [self._excerpt(song.stems[source], start, n_frames) for source in SOURCES]
-                continue
-            for source in SOURCES:
-                for _ in range(10):
-                    song = self._song(source)
-                    start = int(self.rng.integers(max(1, song.n_frames - n_frames)))
-                    if self.rng.random() >= P_REDRAW or not self._is_quiet(song.stems[source], start, n_frames):
-                        break
-                rows.append(self._excerpt(song.stems[source], start, n_frames))
-        stems = torch.stack(rows).float().div_(32768).unflatten(0, (batch_size, len(SOURCES)))
-        return stems, torch.from_numpy(self.rng.integers(2**62, size=batch_size))
-
-
-def n_coherent(batch_size: int) -> int:
-    """Items of a batch that are of one song and place."""
-    return round(P_COHERENT * batch_size)
-
-
-@dataclass
 class Learner:
     """A model, and what trains it."""
 
@@ -187,7 +68,6 @@ class Learner:
     share: float
     device: torch.device
     step: int = 0
-    skipped: float = 0.0
     model: Model = field(init=False)
     losses: list[Tensor] = field(default_factory=list)
 
@@ -244,7 +124,11 @@ class Learner:
             model=self.recipe.model,
             config=self.recipe.config,
             entries={name: entry.contiguous().cpu() for name, entry in self.average.state_dict().items()},
-            metadata={**notes, "steps": str(self.step)},
+            metadata={
+                **notes,
+                "steps": str(self.step),
+                WIENER_ITERATIONS: str(self.recipe.n_wiener_iterations),
+            },
             dtype=torch.float16,
         )
 
@@ -280,10 +164,8 @@ def batches(pool: Pool, recipe: Recipe, batch_size: int, ready: queue.Queue[Any]
         with nullcontext() if stream is None else torch.cuda.stream(stream):
             given, seeds = pool.draw(batch_size, n_frames)
             n = n_coherent(batch_size)
-            parts = (
-                augment(given[:n], seeds[:n], N_SAMPLES, in_tune),
-                augment(given[n:], seeds[n:], N_SAMPLES, recipe.augment),
-            )
+            ways = (slice(0, n), in_tune), (slice(n, batch_size), recipe.augment)
+            parts = [augment(given[some], seeds[some], N_SAMPLES, way) for some, way in ways if len(given[some])]
             stems = torch.cat(parts).nan_to_num_(0, 0, 0)
             event = None if stream is None else stream.record_event()
         ready.put((stems, known, event))
@@ -317,7 +199,7 @@ def train(folder: Path, out: Path, seconds: float, batch_size: int, notes: Mappi
     while True:
         if step % 10 == 0 and (folder / "deadline").exists():
             deadline = float((folder / "deadline").read_text())
-        done = (time.time() - began) / (deadline - began)
+        done = (time.time() - began) / max(1e-3, deadline - began)
         if done >= 1:
             break
         item = ready.get()

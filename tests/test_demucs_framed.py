@@ -80,9 +80,14 @@ def test_a_window_that_holds_all_changes_nothing(monkeypatch: pytest.MonkeyPatch
     ]
     assert 0 < errors[0] < errors[1] < errors[2] < 0.1
     assert errors[0] < 1e-3
+    assert WaveformSeparator(model).has_windows
     # An LSTM that gains nothing remembers all.
     monkeypatch.setattr(lstm_together, "_LEAST_HIDDEN", 10**6)
-    assert torch.equal(model.in_windows(mixture, 2000), whole)
+    torch.manual_seed(0)
+    model = framed(random_demucs(DemucsConfig(width=4, n_layers=4)))
+    assert isinstance(model, FramedDemucs)
+    assert torch.equal(model.in_windows(mixture, 2000), model(mixture))
+    assert not WaveformSeparator(model).has_windows
 
 
 @needs_operators
@@ -124,3 +129,22 @@ def test_what_it_is_not_made_for_stays_as_it_is(monkeypatch: pytest.MonkeyPatch)
     model = random_demucs(DemucsConfig(width=4, n_layers=4))
     assert framed(model) is model
     assert not WaveformSeparator(model).has_windows
+
+
+@needs_operators
+def test_sources_that_are_not_wanted_are_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that are come out to the last bit as among all, in the order asked for."""
+    model = framed(random_demucs(DemucsConfig(width=4, n_layers=4)))
+    assert isinstance(model, FramedDemucs)
+    mixture = noise(20000)
+    whole = model(mixture)
+    decoded: list[int] = []
+    decode_outer = FramedDemucs._decode_outer
+    monkeypatch.setattr(
+        FramedDemucs,
+        "_decode_outer",
+        lambda self, source, *rest: decoded.append(source) or decode_outer(self, source, *rest),
+    )
+    separator = WaveformSeparator(model, sources=("vocals", "bass"))
+    assert torch.equal(separator(mixture), whole[:, [3, 1]])
+    assert decoded == [3, 1]

@@ -294,3 +294,27 @@ def test_the_consumers_gradients_are_left_alone() -> None:
         weight = torch.ones(1, requires_grad=True)
         (weight * stems).sum().backward()
         assert weight.grad is not None
+
+
+def test_a_blend_asks_of_each_separator_what_has_weight() -> None:
+    """The rest is not computed where a separator can spare it, and asked of those that cannot all the same."""
+    asked: dict[str, list[str]] = {}
+
+    class Narrow:
+        sample_rate = 44100
+
+        def __init__(self, name: str, sources: tuple[str, ...] = SOURCES) -> None:
+            self.name, self.sources = name, sources
+
+        def only(self, sources: list[str]) -> Narrow:
+            return Narrow(self.name, tuple(sources))
+
+        def __call__(self, mixture: Tensor) -> Tensor:
+            asked[self.name] = list(self.sources)
+            return torch.stack([mixture * (1 + SOURCES.index(source)) for source in self.sources], -3)
+
+    rows = {"a": (1.0, 0.25, 0.0, 0.5), "b": (0.0, 0.75, 0.0, 0.0), "c": (0.0, 0.0, 1.0, 0.5), "d": (0.0,) * 4}
+    mixture = torch.randn(2, 500)
+    stems = Blend({name: Narrow(name) for name in rows}, rows)(mixture)
+    assert asked == {"a": ["drums", "bass", "vocals"], "b": ["bass"], "c": ["other", "vocals"]}
+    assert torch.allclose(stems, torch.stack([mixture * factor for factor in (1, 2, 3, 4)]))

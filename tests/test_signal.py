@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from danna_sep.signal.blend import blend
+from danna_sep.signal.blend import Weighted, blend
 from danna_sep.signal.overlap_add import SegmentGrid, cut, join
 from danna_sep.signal.resample import resample
 from danna_sep.signal.stft import istft, stft
@@ -125,6 +125,21 @@ def test_filters_made_without_gradients_serve_training() -> None:
     signal = torch.randn(1, 500, requires_grad=True)
     resample(signal, 7, 9).sum().backward()
     assert signal.grad is not None
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_blend_of_some_stems_leaves_the_others(first: int) -> None:
+    """Whichever comes first, of whatever types."""
+    whole, some = torch.randn(2, 4, 2, 10), torch.randn(2, 2, 2, 10, dtype=torch.float64)
+    row, few = torch.tensor([0.5, 0.4, 1.0, 0.3]), torch.tensor([0.7, 0.6])
+    expected = whole.double() * row[:, None, None].double()
+    expected[:, 3] += some[:, 0] * 0.7
+    expected[:, 1] += some[:, 1] * 0.6
+    shares = [Weighted(whole, row), Weighted(some, few, (3, 1))]
+    blended = blend([shares[first], shares[1 - first]], 4)
+    assert blended.dtype == torch.float64
+    assert torch.allclose(blended, expected, atol=1e-6)
+    assert blend([shares[1]], 4)[:, [0, 2]].any() == 0
 
 
 def test_a_blend_has_the_widest_of_its_types() -> None:

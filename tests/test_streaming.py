@@ -141,17 +141,18 @@ def test_a_blend_waits_for_what_hears_ahead(batch: int) -> None:
 class Windowed(torch.nn.Module):
     """A waveform model that can hear in windows, and keeps count of how much at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, gains_by_windows: bool = True) -> None:
         super().__init__()
         self.heard: list[int] = []
+        self.gains_by_windows = gains_by_windows
 
-    def forward(self, mixture: Tensor) -> Tensor:
+    def forward(self, mixture: Tensor, places: list[int]) -> Tensor:
         self.heard.append(mixture.shape[-1])
-        return torch.stack([mixture * share for share in (0.1, 0.2, 0.3, 0.4)], 1)
+        return torch.stack([mixture * share for share in (0.1, 0.2, 0.3, 0.4)], 1)[:, places]
 
-    def in_windows(self, mixture: Tensor, n_in_window: int) -> Tensor:
+    def in_windows(self, mixture: Tensor, n_in_window: int, places: list[int]) -> Tensor:
         assert n_in_window == LONG_GRID.length // 2
-        return self(mixture)
+        return self(mixture, places)
 
 
 LONG_GRID = SegmentGrid(64 * 1024, 24 * 1024)
@@ -173,6 +174,9 @@ def test_while_a_blend_waits_segments_become_long_ones(n_samples: int) -> None:
     assert set(model.heard[:-1]) <= {n_long}
     assert 0 < model.heard[-1] <= n_long
     assert sum(model.heard) - LONG_GRID.overlap * (len(model.heard) - 1) == n_samples
+    short = Windowed(gains_by_windows=False)
+    torch.testing.assert_close(blended(WaveformSeparator(short)), blended(Limited(1)), rtol=1e-5, atol=1e-6)
+    assert max(short.heard) <= LONG_GRID.length, "of more it would only hold more"
     alone = Windowed()
     streamed(WaveformSeparator(alone), mixture, None)
     assert max(alone.heard) <= GRID.length, "alone it gives each segment's stems as soon as it was heard"

@@ -6,13 +6,11 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from danna_sep.errors import ConfigError
-from danna_sep.separators import Separator, only, pick
+from danna_sep.separators import Separator, only, pick, spares
 from danna_sep.shapes import Mixture, Stems
-from danna_sep.signal.blend import blend
+from danna_sep.signal.blend import Weighted, blend
 from danna_sep.types import SOURCES
 
 logger = logging.getLogger(__name__)
@@ -69,19 +67,30 @@ class Blend:
 
     @property
     def active(self) -> dict[str, Separator]:
-        """Those that have any weight, by name."""
-        return {name: separator for name, separator in self.separators.items() if any(self.weights[name])}
+        """Those that have any weight, by name, for the sources in which they have it."""
+        return {
+            name: _computing(
+                separator, [s for s, weight in zip(self.sources, self.weights[name], strict=True) if weight]
+            )
+            for name, separator in self.separators.items()
+            if any(self.weights[name])
+        }
 
     def blended(self, estimates: Iterable[tuple[str, Stems]]) -> Stems:
         """The weighted sum of what some of the separators gave, one after the other, each with its name."""
+        active = self.active
 
-        def placed() -> Iterator[tuple[Stems, Tensor]]:
+        def placed() -> Iterator[Weighted]:
             for name, estimate in estimates:
-                sources = self.separators[name].sources
-                stems = estimate if sources == self.sources else _place(estimate, sources, self.sources)
-                yield stems, torch.tensor(self.weights[name])
+                sources, row = active[name].sources, torch.tensor(self.weights[name])
+                if sources == self.sources:
+                    yield Weighted(estimate, row)
+                    continue
+                shared = [source for source in sources if source in self.sources]
+                places = [self.sources.index(source) for source in shared]
+                yield Weighted(pick(estimate, sources, tuple(shared)), row[places], places)
 
-        return blend(placed())
+        return blend(placed(), len(self.sources))
 
     def only(self, sources: Sequence[str]) -> Blend:
         """The same for some of its sources, without the separators that add nothing to them."""
@@ -98,16 +107,9 @@ def _only_shared(separator: Separator, sources: Sequence[str]) -> Separator:
     return only(separator, shared) if shared else separator
 
 
-def _place(
-    stems: Stems, available: tuple[str, ...], wanted: tuple[str, ...]
-) -> Float[Tensor, "*batch _source channel time"]:
-    """The stems that are wanted, zeros for those that are not available."""
-    shared = tuple(source for source in wanted if source in available)
-    picked = pick(stems, available, shared)
-    if shared == wanted:
-        return picked
-    placed = stems.new_zeros(*stems.shape[:-3], len(wanted), *stems.shape[-2:])
-    return placed.index_copy(-3, torch.tensor([wanted.index(source) for source in shared], device=stems.device), picked)
+def _computing(separator: Separator, sources: Sequence[str]) -> Separator:
+    """A separator that spares what these sources do not need, if it can; else all of it."""
+    return only(separator, sources) if spares(separator) else separator
 
 
 def _check_blend(

@@ -56,10 +56,19 @@ class _Narrowable(Protocol):
 
 @runtime_checkable
 class _Windowed(Protocol):
-    """A waveform model that can hear a long mixture without remembering all of it."""
+    """A waveform model that can hear a long mixture without remembering all of it, and spare what is not wanted.
 
-    def in_windows(self, mixture: Mixture, n_in_window: int) -> Stems:
-        """Stems of mixtures (batch, channel, time), from windows of so many samples as far as it remembers."""
+    Attributes:
+        gains_by_windows: Whether it then takes less time: for more memory.
+    """
+
+    gains_by_windows: bool
+
+    def __call__(self, mixture: Mixture, places: Sequence[int]) -> Stems:
+        """Stems of mixtures (batch, channel, time), of those of SOURCES that are wanted."""
+
+    def in_windows(self, mixture: Mixture, n_in_window: int, places: Sequence[int]) -> Stems:
+        """The same from windows of so many samples, as far as it remembers."""
 
 
 @dataclass(frozen=True)
@@ -164,12 +173,14 @@ class WaveformSeparator:
 
     @property
     def has_windows(self) -> bool:
-        """Whether long segments can be heard in windows."""
-        return isinstance(self.model, _Windowed)
+        """Whether long segments can be heard in windows, and had better be."""
+        return isinstance(self.model, _Windowed) and self.model.gains_by_windows
 
     def __call__(self, mixture: Mixture) -> Stems:
         """See `Separator`."""
-        return self._averaged(mixture, self.model)
+        if isinstance(self.model, _Windowed):
+            return self._averaged(mixture, partial(self.model, places=self._places))
+        return self._averaged(mixture, lambda items: self._wanted(self.model(items)))
 
     def in_windows(self, mixture: Mixture, n_samples: int) -> Stems:
         """As a call, but that the model may remember no more than windows of so many samples, which cross-fade.
@@ -178,17 +189,22 @@ class WaveformSeparator:
         """
         if not isinstance(self.model, _Windowed):
             raise ConfigError(f"{type(self.model).__name__} has no windows")
-        return self._averaged(mixture, partial(self.model.in_windows, n_in_window=n_samples))
+        in_windows = partial(self.model.in_windows, n_in_window=n_samples, places=self._places)
+        return self._averaged(mixture, in_windows)
+
+    @property
+    def _places(self) -> list[int]:
+        return [SOURCES.index(source) for source in self.sources]
+
+    def _wanted(self, stems: Stems) -> Float[Tensor, "*batch _source channel time"]:
+        return stems if self.sources == SOURCES else stems[:, self._places]
 
     def _averaged(self, mixture: Mixture, model: Callable[[Mixture], Stems]) -> Stems:
         items = mixture.reshape(-1, *mixture.shape[-2:])
-        wanted = [SOURCES.index(source) for source in self.sources]
         stems: Tensor | None = None
         for run in range(self.n_shifts):
             shift = run * self.max_shift // self.n_shifts
             estimate = model(F.pad(items, (shift, 0)))[..., shift:]
-            if self.sources != SOURCES:
-                estimate = estimate[:, wanted]
             stems = estimate if stems is None else stems + estimate
         if stems is None:
             raise ConfigError(f"shifts must be at least 1, not {self.n_shifts}")
@@ -239,6 +255,11 @@ def only(separator: Separator, sources: Sequence[str]) -> Separator:
     if isinstance(separator, MaskSeparator | WaveformSeparator):
         return replace(separator, sources=wanted)
     return _Selection(separator, wanted)
+
+
+def spares(separator: Separator) -> bool:
+    """Whether it takes less time or memory for some of its sources than for all."""
+    return isinstance(separator, MaskSeparator | WaveformSeparator | _Narrowable)
 
 
 def pick(

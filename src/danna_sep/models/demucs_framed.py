@@ -43,58 +43,69 @@ class FramedDemucs(nn.Module):
     Args:
         model: Has a decoder for each source, and kernels of two strides. Its parameters are taken away from it layer by
             layer: both together would be twice the memory.
+
+    Attributes:
+        gains_by_windows: Whether several windows take less time than one after the other.
     """
 
     def __init__(self, model: Demucs) -> None:
         super().__init__()
         self.config = config = model.config
         self.lstm, self.project = model.lstm, model.project
+        self.gains_by_windows = gains_together(self.lstm)
         self._encoder = [EncoderLayer(_taken(model.encoder, i), config.stride) for i in range(config.n_layers)]
         # The outermost first, as in the encoder.
         self._decoder = [
             DecoderLayer(_taken(model.decoder, i), config.stride) for i in reversed(range(config.n_layers))
         ]
 
-    def forward(self, mixture: Mixture) -> Stems:
-        """As `Demucs.forward`, but for rounding."""
-        return self._stems(mixture, mixture.shape[-1])
+    def forward(self, mixture: Mixture, places: Sequence[int] | None = None) -> Stems:
+        """As `Demucs.forward`, but for rounding; or some of the sources, whose decoders alone then take time."""
+        return self._stems(mixture, mixture.shape[-1], places)
 
-    def in_windows(self, mixture: Mixture, n_in_window: int) -> Stems:
+    def in_windows(self, mixture: Mixture, n_in_window: int, places: Sequence[int] | None = None) -> Stems:
         """As `forward`, but that an LSTM that gains by it hears windows of the track, all at once.
 
         Args:
             mixture: Axes batch, channel, time.
             n_in_window: Samples of a window. It shares a sixth with the next, over which what the LSTM makes of one
                 fades into what it makes of the other.
+            places: Of the sources that are wanted; None for all.
         """
-        return self._stems(mixture, n_in_window if gains_together(self.lstm) else mixture.shape[-1])
+        return self._stems(mixture, n_in_window if self.gains_by_windows else mixture.shape[-1], places)
 
     @torch.no_grad()
-    def _stems(self, mixture: Mixture, n_in_window: int) -> Stems:
+    def _stems(self, mixture: Mixture, n_in_window: int, places: Sequence[int] | None) -> Stems:
+        places = range(self.config.n_sources) if places is None else places
         n_samples = mixture.shape[-1]
         n_heard, n_given = valid_lengths(self.config, n_samples)
         before = (n_heard - n_given) // 2
         standard, mean, deviation = standardised(mixture)
         padded = F.pad(standard, (before, n_heard - before - n_samples))
-        stems = mixture.new_empty(len(mixture), self.config.n_sources, *mixture.shape[1:])
-        for item, place in zip(padded, stems, strict=True):
-            self._separate(item, place, n_in_window)
+        stems = mixture.new_empty(len(mixture), len(places), *mixture.shape[1:])
+        for item, separated in zip(padded, stems, strict=True):
+            self._separate(item, separated, n_in_window, places)
         return stems.mul_(deviation[:, None]).add_(mean[:, None])
 
     def _separate(
-        self, standard: Float[Tensor, "channel _heard"], stems: Float[Tensor, "source channel time"], n_in_window: int
+        self,
+        standard: Float[Tensor, "channel _heard"],
+        stems: Float[Tensor, "_source channel time"],
+        n_in_window: int,
+        places: Sequence[int],
     ) -> None:
-        """Write the stems of one mixture; what the strides need behind its end is left away."""
+        """Write the wanted stems of one mixture; what the strides need behind its end is left away."""
         skips = self._encode(standard)
         remembered = self._remembered(skips[-1], n_in_window)
-        by_source = list(self.project(remembered).chunk(self.config.n_sources, -1))
+        projected = self.project(remembered).chunk(self.config.n_sources, -1)
+        by_source = {source: projected[source] for source in places}
         for layer, skip in reversed(list(zip(self._decoder[_N_OUTER:], skips[_N_OUTER:], strict=True))):
-            by_source = [
-                part_of([layer], source, each, [skip], 0, len(skip) + 1) for source, each in enumerate(by_source)
-            ]
-        for source, (features, place) in enumerate(zip(by_source, stems, strict=True)):
+            by_source = {
+                source: part_of([layer], source, each, [skip], 0, len(skip) + 1) for source, each in by_source.items()
+            }
+        for (source, features), stem in zip(by_source.items(), stems, strict=True):
             samples = self._decode_outer(source, features, skips).T.to(stems.dtype)
-            place.copy_(resample(samples, 2, 1)[:, : stems.shape[-1]])
+            stem.copy_(resample(samples, 2, 1)[:, : stems.shape[-1]])
 
     def _encode(self, standard: Float[Tensor, "channel time"]) -> list[Rows]:
         """What each layer gives."""

@@ -1,0 +1,131 @@
+"""Training on packed songs that stay in the device's memory, as on a machine with a GPU; here on a CPU, and tiny."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from command_line import STEMS
+from danna_sep import weights
+from danna_sep.loading import load
+
+BUNDLE = Path(__file__).parent.parent / "bundle"
+pytestmark = pytest.mark.skipif(not BUNDLE.exists(), reason="the package without its sources")
+
+RATE = 44100
+TINY = """
+import sys
+sys.path.insert(0, {bundle!r})
+import resident
+resident.N_SAMPLES = 9 * 1024
+resident.AUGMENTATION = ()
+resident.RECIPES = {{
+    "small-unet": (("config.growth=2", "config.n_layers=[1,1,1]", "config.bottleneck_width=8"), 1.0),
+    "small-demucs": (("config.width=2", "config.n_layers=3"), 0.5),
+    "small-xumx": (("config.hidden=8",), 0.5),
+}}
+resident.main()
+"""
+
+
+def tone(frequency_hz: float, n_seconds: float = 3) -> np.ndarray:
+    time_s = np.arange(round(RATE * n_seconds)) / RATE
+    return 0.3 * np.sin(2 * np.pi * frequency_hz * time_s[:, None] + [0, 1])
+
+
+def packed(folder: Path) -> list[Path]:
+    """Two songs, of which one tells only of its other, in an archive each."""
+    for index, source in enumerate(STEMS):
+        (folder / "songs" / "all").mkdir(parents=True, exist_ok=True)
+        soundfile.write(folder / "songs" / "all" / f"{source}.flac", tone(200.0 * (index + 1)), RATE)
+    (folder / "guitars" / "one").mkdir(parents=True)
+    soundfile.write(folder / "guitars" / "one" / "other.flac", tone(500), RATE)
+    command = [sys.executable, str(BUNDLE / "pack.py"), "--out", str(folder / "packed"), "--megabytes", "0.01"]
+    for name, share in (("songs", "3"), ("guitars", "1")):
+        command += ["--data", str(folder / name), "--share", share]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return sorted((folder / "packed").iterdir())
+
+
+@pytest.fixture
+def bundle_modules(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BUNDLE))
+
+
+@pytest.mark.usefixtures("bundle_modules")
+def test_what_is_packed_is_drawn(tmp_path: Path) -> None:
+    """By its shares, each stem where it was to within what the coding changes, zeros beyond the end."""
+    from pool import Pool
+
+    assert [path.name for path in packed(tmp_path)] == ["part-00.tar", "part-01.tar"]
+    pool = Pool(tmp_path / "packed", torch.device("cpu"))
+    pool.take_in()
+    pool.take_in()
+    assert [song.odds for song in pool.songs] == [3, 1], "taken in once"
+    whole = pool.songs[0]
+    for index, source in enumerate(STEMS):
+        stem = whole.stems[source]
+        assert stem is not None
+        given = tone(200.0 * (index + 1)).T
+        error = stem.samples[:, : given.shape[1]].numpy() / 32768 - given
+        assert 10 * np.log10(np.square(given).mean() / np.square(error).mean()) > 15, source
+    stems, seeds = pool.draw(8, 4 * RATE)
+    assert (stems.shape, seeds.shape) == ((8, 4, 2, 4 * RATE), (8,))
+    assert not stems[..., 3 * RATE + 1000 :].any()
+    assert stems[:, :, :, :RATE].square().mean((2, 3)).min() > 0.01, "tones have no silence"
+    others = [pool._song("other").odds for _ in range(400)]
+    assert others.count(1) == pytest.approx(100, abs=40)
+    assert {pool._song("bass").odds for _ in range(50)} == {3}
+
+
+@pytest.mark.usefixtures("bundle_modules")
+def test_steps_without_a_finite_gradient_are_left_out() -> None:
+    from resident import Learner
+
+    from danna_sep.training.recipe import with_settings
+    from danna_sep.training.recipes import find_recipe
+
+    recipe = with_settings(find_recipe("small-xumx"), ["config.hidden=8", "config.dropout=0.0"])
+    learner = Learner(recipe, 1.0, torch.device("cpu"))
+    stems, known = 0.1 * torch.randn(2, 4, 2, 9000), torch.ones(2, 14, dtype=torch.bool)
+    learner.learn(stems, known, 0.1)
+    before = [parameter.detach().clone() for parameter in learner.parameters]
+    learner.learn(stems * float("nan"), known, 0.1)
+    assert all(torch.equal(a, b) for a, b in zip(before, learner.parameters, strict=True))
+
+
+def test_models_are_trained_side_by_side_until_time_is_up(tmp_path: Path) -> None:
+    """Weights that load and separate; songs that come later are taken in; the file `deadline` ends it early."""
+    _, second = packed(tmp_path)
+    late = tmp_path / "late.tar"
+    second.rename(late)
+    command = [sys.executable, "-c", TINY.format(bundle=str(BUNDLE)), "--songs", str(tmp_path / "packed")]
+    command += ["--out", str(tmp_path / "out"), "--seconds", "600", "--batch", "2", "--training", "a test"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if line.startswith("part-00"):
+            late.rename(second)
+        if "part-01" in line:
+            (tmp_path / "packed" / "deadline").write_text("0")
+    errors = process.communicate()[1]
+    assert process.returncode == 0, errors
+    assert lines[-1] == "written\n"
+    for model in ("unet", "demucs", "xumx"):
+        path = tmp_path / "out" / f"{model}.safetensors"
+        file = weights.read(path)
+        assert (file.model, file.metadata["training"]) == (model, "a test")
+        assert int(file.metadata["steps"]) > 0
+        assert load(str(path))(torch.randn(2, 9000)).isfinite().all()
+    assert weights.read(tmp_path / "out" / "unet.safetensors").metadata["wiener_iterations"] == "0"
+    assert json.loads(json.dumps(weights.read(tmp_path / "out" / "unet.safetensors").config))["growth"] == 2
