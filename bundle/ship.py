@@ -1,4 +1,4 @@
-"""Put a trained network into the package as one of the weights that ship, in float16.
+"""Put a trained network into the package as one of the weights that ship, in eight bits.
 
     python bundle/ship.py work/bundle/unet/best.safetensors [OTHER.safetensors ...] --training "..." --sdr "..."
 
@@ -22,7 +22,7 @@ NOTES = {
     "origin": "Danna-Sep; trained on CC0 songs by ichbinsoftware, on free samples and on synthetic music; "
     "see docs/provisional-weights.md for licences and attributions",
     "provisional": "true",
-    "note": "provisional: a few hours of training on a CPU",
+    "note": "provisional: minutes of training on a GPU, or hours on a CPU",
 }
 
 
@@ -53,7 +53,7 @@ def main() -> None:
         config=file.config,
         entries=mean(files),
         metadata={**file.metadata, **NOTES, "training": arguments.training, "sdr": arguments.sdr},
-        dtype=torch.float16,
+        dtype=torch.int8,
     )
     for entry in weights.register_shipped(bundle) if arguments.to is None else ():
         print(entry.name, entry.n_bytes, entry.sha256)

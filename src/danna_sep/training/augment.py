@@ -231,8 +231,8 @@ def _filter(signal: Float[Tensor, "row channel time"], plans: Sequence[_Plan]) -
     for _, some in _groups([plan.reverb is not None for plan in plans], False):
         tails = [reverb_tail(*reverb, signal.shape[1]) for row in some if (reverb := plans[row].reverb)]
         longest = max(tail.shape[-1] for tail in tails)
-        tails = torch.stack([F.pad(tail, (0, longest - tail.shape[-1])) for tail in tails]).to(signal)
-        spectrum[some] *= 1 + torch.fft.rfft(tails, length)
+        together = torch.stack([F.pad(tail, (0, longest - tail.shape[-1])) for tail in tails]).to(signal)
+        spectrum[some] *= 1 + torch.fft.rfft(together, length)
     filtered: Tensor = torch.fft.irfft(spectrum, length)[..., :n_samples]
     return filtered
 
