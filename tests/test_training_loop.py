@@ -425,6 +425,19 @@ def test_songs_without_sound_cannot_validate(data: Path, tmp_path: Path) -> None
         list(loop.train(tiny("unet"), songs_of(data)[0], silent, tmp_path / "run", options=options))
 
 
+def test_norms_stand_still_where_they_shall(data: Path, tmp_path: Path) -> None:
+    """Their statistics come out as they went in, and all that is learnt moves on; also with the average."""
+    run(tiny("unet", "epochs=1"), data, tmp_path / "first")
+    init = tmp_path / "first" / "last.safetensors"
+    recipe = tiny("unet", "epochs=1", "optimiser.still=true")
+    list(
+        loop.train(recipe, *songs_of(data), tmp_path / "on", init=init, options=loop.Options(device="cpu", n_workers=0))
+    )
+    before, after = entries(init), entries(tmp_path / "on" / "last.safetensors")
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert moved == {name for name in before if "running" not in name and "num_batches" not in name}
+
+
 def test_it_stops_early(data: Path, tmp_path: Path) -> None:
     told = run(tiny("unet", "optimiser.lr=0", "optimiser.ema=0", "epochs=20", "early_stop=2"), data, tmp_path)
     n_epochs = sum(isinstance(event, events.Validated) for event in told)

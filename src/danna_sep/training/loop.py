@@ -209,7 +209,7 @@ def _events(
                 pin_memory=accelerator.device.type == "cuda",
             )
         )
-        model.train()
+        model.train(not recipe.optimiser.still)
         pending = 0.0
         while progress.batch < n_batches:
             first = progress.batch - progress.batch % accumulate

@@ -67,6 +67,8 @@ class OptimiserConfig:
         accumulate: Forward passes whose gradients make one step.
         clip_norm: Largest norm of the gradient; 0 for no bound.
         ema: Decay, per step, of the average of the weights that is validated and kept; 0 for the weights themselves.
+        still: Batch norms keep the statistics that they have, and nothing is dropped: for going on from weights that
+            larger batches made; ours.
     """
 
     lr: float = 1e-3
@@ -75,6 +77,7 @@ class OptimiserConfig:
     accumulate: int = 1
     clip_norm: float = 0.0
     ema: float = 0.0
+    still: bool = False
 
 
 @dataclass(frozen=True)
