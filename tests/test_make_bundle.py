@@ -74,7 +74,7 @@ def test_from_recordings_to_a_preset_that_separates(tmp_path: Path) -> None:
 
 
 @from_sources
-def test_what_ships_is_the_mean_in_half_precision_and_says_where_it_is_from(tmp_path: Path) -> None:
+def test_what_ships_is_the_mean_in_eight_bits_and_says_where_it_is_from(tmp_path: Path) -> None:
     config = XUMXConfig(hidden=4, n_lstm_layers=1)
     models = []
     for seed in range(2):
@@ -92,8 +92,8 @@ def test_what_ships_is_the_mean_in_half_precision_and_says_where_it_is_from(tmp_
     assert (shipped.metadata["made_by"], shipped.metadata["licence"]) == ("training 0", "MIT")
     one, other = (model.state_dict() for model in models)
     for name, entry in shipped.entries.items():
-        torch.testing.assert_close(
-            entry.double(), (one[name].double() + other[name].double()) / 2, rtol=1e-3, atol=1e-6
-        )
+        mean = (one[name].double() + other[name].double()) / 2
+        half_a_step = mean.abs().max() / 254 if mean.ndim > 1 else 0
+        assert ((entry - mean).abs() <= half_a_step + 1e-6 * mean.abs()).all(), name
     n_bytes = (tmp_path / "mean.safetensors").stat().st_size
-    assert n_bytes < (tmp_path / "0.safetensors").stat().st_size
+    assert n_bytes < 0.6 * (tmp_path / "0.safetensors").stat().st_size
