@@ -86,9 +86,10 @@ class Blend:
                 if sources == self.sources:
                     yield Weighted(estimate, row)
                     continue
-                shared = [source for source in sources if source in self.sources]
+                shared = tuple(source for source in sources if source in self.sources)
                 places = [self.sources.index(source) for source in shared]
-                yield Weighted(pick(estimate, sources, tuple(shared)), row[places], places)
+                stems = estimate if shared == sources else pick(estimate, sources, shared)
+                yield Weighted(stems, row[places], places)
 
         return blend(placed(), len(self.sources))
 
