@@ -20,6 +20,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import soundfile
 
 from danna_sep.songs import Song, find_songs
@@ -27,24 +28,21 @@ from danna_sep.types import SOURCES
 
 KBIT_S = {"drums": 48, "bass": 32, "other": 48, "vocals": 64}
 CODED_AS_HZ = 48_000
-BLOCK = 2**18
 
 
-def coded(song: Song, source: str, kbit_s: float) -> bytes:
-    """A stem as an Opus file, clipped at full scale; by libsndfile's compression, from 6 to 256 kbit/s a channel."""
+def coded(stem: npt.NDArray[np.float32], kbit_s: float) -> bytes:
+    """A stem as an Opus file; by libsndfile's scale of compression, from 6 to 256 kbit/s a channel."""
     file = io.BytesIO()
     level = 1 - (kbit_s / 2 - 6) / 250
-    with soundfile.SoundFile(
-        file, "w", CODED_AS_HZ, 2, format="OGG", subtype="OPUS", compression_level=level
-    ) as writer:
-        for start in range(0, song.n_frames, BLOCK):
-            writer.write(song.read_stem(source, start, min(BLOCK, song.n_frames - start)).T.clip(-1, 1))
+    soundfile.write(file, stem.T, CODED_AS_HZ, format="OGG", subtype="OPUS", compression_level=level)
     return file.getvalue()
 
 
 def packed(song: Song, share: float, rate: float) -> dict[str, bytes]:
-    """The files of a song by name."""
-    files = {f"{source}.opus": coded(song, source, rate * KBIT_S[source]) for source in SOURCES if source in song.files}
+    """The files of a song by name; all its stems quieter if one of them would clip."""
+    stems = {source: song.read_stem(source, 0, song.n_frames) for source in SOURCES if source in song.files}
+    gain = np.float32(min(1.0, 1 / max(float(np.abs(stem).max()) for stem in stems.values())))
+    files = {f"{source}.opus": coded(gain * stem, rate * KBIT_S[source]) for source, stem in stems.items()}
     manifest = {
         "name": song.name,
         "odds": share,
@@ -56,7 +54,6 @@ def packed(song: Song, share: float, rate: float) -> dict[str, bytes]:
 
 def write(songs: Iterator[dict[str, bytes]], folder: Path, most_bytes: float) -> None:
     """Songs into archives, each as full as may be."""
-    folder.mkdir(parents=True, exist_ok=True)
     n_bytes, n_archives = math.inf, 0
     for number, files in enumerate(songs):
         size = sum(len(content) + 1024 for content in files.values())
@@ -79,6 +76,9 @@ def main() -> None:
     parser.add_argument("--megabytes", type=float, default=48, help="of a file, at most")
     parser.add_argument("--processes", type=int, default=2)
     arguments = parser.parse_args()
+    if any(arguments.out.glob("*.tar")):
+        parser.error(f"{arguments.out}: there are archives in it already; give another folder")
+    arguments.out.mkdir(parents=True, exist_ok=True)
     chosen: list[tuple[Song, float]] = []
     n_first = 0
     for folder, share in zip(arguments.data, arguments.share, strict=True):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import tarfile
-import threading
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +19,10 @@ from torch import Tensor
 
 from danna_sep.types import SAMPLE_RATE, SOURCES
 
+LOUDEST = 1.99
+"""What `pack.py` keeps within full scale, coding may leave a little above it."""
+STEP = 2**14
+"""Of int16, for full scale."""
 LEVEL_HOP = 4410
 QUIET_DB = -60.0
 P_REDRAW = 0.85
@@ -61,24 +64,24 @@ class Pool:
         self.chances: dict[str, tuple[list[PooledSong], npt.NDArray[np.float64]]] = {}
         self.rng = np.random.default_rng(int(time.time()))
         self.executor = ThreadPoolExecutor()
-        self.lock = threading.Lock()
 
     def take_in(self) -> None:
-        """Archives that have not been taken in yet."""
+        """Archives that have not been taken in yet; not from several threads at once."""
         for path in sorted(set(self.folder.glob("*.tar")) - self.taken):
             self.taken.add(path)
             began = time.monotonic()
             folders: dict[str, dict[str, bytes]] = {}
-            with tarfile.open(path) as archive:
-                for entry in archive:
-                    folder, _, name = entry.name.partition("/")
-                    content = archive.extractfile(entry)
-                    assert content is not None
-                    folders.setdefault(folder, {})[name] = content.read()
-            songs = list(self.executor.map(self._decoded, folders.values()))
-            with self.lock:
-                self.songs = self.songs + songs
-                self.chances = {source: self._chances(source) for source in (*SOURCES, "")}
+            try:
+                with tarfile.open(path) as archive:
+                    for entry in archive:
+                        folder, _, name = entry.name.partition("/")
+                        content = archive.extractfile(entry)
+                        folders.setdefault(folder, {})[name] = content.read() if content else b""
+                songs = list(self.executor.map(self._decoded, folders.values()))
+            except (OSError, tarfile.TarError, ValueError, KeyError) as error:
+                raise SystemExit(f"{path}: not one of pack.py's archives, or damaged; send it again") from error
+            self.songs = self.songs + songs
+            self.chances = {source: self._chances(source) for source in (*SOURCES, "")}
             minutes = sum(song.n_frames for song in self.songs) / SAMPLE_RATE / 60
             print(f"{path.name}: {len(songs)} songs in {time.monotonic() - began:.1f} s; {minutes:.0f} min", flush=True)
 
@@ -91,7 +94,7 @@ class Pool:
             samples, _ = soundfile.read(io.BytesIO(files[f"{source}.opus"]), dtype="float32", always_2d=True)
             whole = samples[: len(samples) // LEVEL_HOP * LEVEL_HOP].reshape(-1, 2 * LEVEL_HOP)
             energy = np.concatenate(([0.0], np.square(whole, dtype=np.float64).mean(1).cumsum()))
-            numbers = np.ascontiguousarray((samples.T.clip(-1, 1) * 32767).astype(np.int16))
+            numbers = np.ascontiguousarray((samples.T.clip(-LOUDEST, LOUDEST) * STEP).astype(np.int16))
             stems[source] = Stem(torch.from_numpy(numbers).to(self.device), energy)
         return PooledSong(about["odds"], about["n_frames"], stems)
 
@@ -139,5 +142,5 @@ class Pool:
                     if self.rng.random() >= P_REDRAW or not self._is_quiet(song.stems[source], start, n_frames):
                         break
                 rows.append(self._excerpt(song.stems[source], start, n_frames))
-        stems = torch.stack(rows).float().div_(32768).unflatten(0, (batch_size, len(SOURCES)))
+        stems = torch.stack(rows).float().div_(STEP).unflatten(0, (batch_size, len(SOURCES)))
         return stems, torch.from_numpy(self.rng.integers(2**62, size=batch_size))

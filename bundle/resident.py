@@ -16,11 +16,13 @@ import math
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import torch
 from pool import Pool, n_coherent
@@ -29,12 +31,12 @@ from torch import Tensor
 from danna_sep import weights
 from danna_sep.loading import WIENER_ITERATIONS
 from danna_sep.models import XUMX, Model, build
-from danna_sep.signal.stft import stft
 from danna_sep.training.augment import augment, margin
 from danna_sep.training.losses import combinations_of
 from danna_sep.training.objective import objective
 from danna_sep.training.recipe import Recipe, with_settings
 from danna_sep.training.recipes import find_recipe
+from danna_sep.training.statistics import fit_statistics
 from danna_sep.types import SOURCES
 
 N_SAMPLES = 255 * 1024
@@ -60,6 +62,14 @@ RECIPES: Mapping[str, tuple[tuple[str, ...], float]] = {
 """What differs from the recipes, and for which part of the time each is trained."""
 
 
+class Batch(NamedTuple):
+    """Stems (batch, source, channel, time), which combinations of sources are known, and when it was made."""
+
+    stems: Tensor
+    known: Tensor
+    made: torch.cuda.Event | None
+
+
 @dataclass
 class Learner:
     """A model, and what trains it."""
@@ -70,6 +80,7 @@ class Learner:
     step: int = 0
     model: Model = field(init=False)
     losses: list[Tensor] = field(default_factory=list)
+    underway: deque[torch.cuda.Event] = field(default_factory=deque)
 
     def __post_init__(self) -> None:
         self.model = build(self.recipe.model, self.recipe.config).to(self.device)
@@ -86,25 +97,33 @@ class Learner:
         self.stream = torch.cuda.Stream() if self.device.type == "cuda" else None
         self.model.train()
 
-    def on_stream(self) -> AbstractContextManager[Any]:
-        return nullcontext() if self.stream is None else torch.cuda.stream(self.stream)
-
     def network(self, heard: Tensor) -> Tensor:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
             return self.model(heard)  # type: ignore[no-any-return]
 
-    def learn(self, stems: Tensor, known: Tensor, done: float) -> None:
-        """One step.
+    def learn(self, batch: Batch, done: float) -> None:
+        """One step, in this model's own queue, of which no more than two wait there.
 
         Args:
-            stems: The batch.
-            known: Which combinations of sources.
+            batch: Made in another queue.
             done: Share of this model's time that is over.
         """
+        if self.stream is None or batch.made is None:
+            self._learn(batch, done)
+            return
+        with torch.cuda.stream(self.stream):
+            self.stream.wait_event(batch.made)
+            batch.stems.record_stream(self.stream)
+            self._learn(batch, done)
+            self.underway.append(self.stream.record_event())
+        if len(self.underway) > 2:
+            self.underway.popleft().synchronize()
+
+    def _learn(self, batch: Batch, done: float) -> None:
         rise = min(1.0, (self.step + 1) / WARM_UP_STEPS)
         for settings in self.optimiser.param_groups:
             settings["lr"] = self.recipe.optimiser.lr * rise * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
-        loss = objective(self.network, stems, known, self.recipe.loss).loss
+        loss = objective(self.network, batch.stems, batch.known, self.recipe.loss).loss
         loss.backward()  # type: ignore[no-untyped-call]
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.recipe.optimiser.clip_norm or math.inf)
         # A step whose gradient is not finite is left out, without a look at it here, which would wait for the GPU.
@@ -138,26 +157,31 @@ def mean_loss(learner: Learner) -> float:
     return float(torch.stack(learner.losses[-53:-3]).mean()) if len(learner.losses) > 3 else math.nan
 
 
-def fit_input(model: XUMX, stems: Tensor) -> None:
-    """Mean and scale of each bin that X-UMX hears, of some batch."""
-    magnitude = stft(stems.sum(1)).abs()[:, :, : model.config.n_bins].double()
-    mean, deviation = magnitude.mean((0, 1, 3)), magnitude.std((0, 1, 3))
-    with torch.no_grad():
-        model.input_mean.copy_(-mean)
-        model.input_scale.copy_(1 / deviation.clamp(min=1e-4 * float(deviation.max()) + 1e-12))
+def begin(learners: list[Learner], batch: Batch) -> None:
+    """What is set by the first batch."""
+    if batch.made is not None:
+        batch.made.synchronize()
+    for learner in learners:
+        if isinstance(learner.model, XUMX):
+            fit_statistics(learner.model, [batch.stems.sum(1)])
+    if batch.made is not None:
+        torch.cuda.synchronize()
 
 
-def batches(pool: Pool, recipe: Recipe, batch_size: int, ready: queue.Queue[Any], stop: threading.Event) -> None:
+def batches(
+    pool: Pool, recipe: Recipe, batch_size: int, ready: queue.Queue[Batch | BaseException], stop: threading.Event
+) -> None:
     """Augmented batches in the device's memory, without end; and songs taken in between them."""
     n_frames = N_SAMPLES + margin(N_SAMPLES, recipe.augment)
     in_tune = replace(recipe.augment, p_speed=0.0, p_pitch=0.0)
     stream = torch.cuda.Stream() if pool.device.type == "cuda" else None
     known = combinations_of(torch.ones(batch_size, len(SOURCES), dtype=torch.bool)).to(pool.device)
-    looked = 0.0
+    taking = ThreadPoolExecutor(1)
+    arriving = taking.submit(pool.take_in)
     while not stop.is_set():
-        if time.monotonic() - looked > 2:
-            threading.Thread(target=pool.take_in).start() if pool.songs else pool.take_in()
-            looked = time.monotonic()
+        if arriving.done() or not pool.songs:
+            arriving.result()  # an archive that cannot be read ends it all
+            arriving = taking.submit(pool.take_in)
         if not pool.songs:
             time.sleep(0.2)
             continue
@@ -167,8 +191,8 @@ def batches(pool: Pool, recipe: Recipe, batch_size: int, ready: queue.Queue[Any]
             ways = (slice(0, n), in_tune), (slice(n, batch_size), recipe.augment)
             parts = [augment(given[some], seeds[some], N_SAMPLES, way) for some, way in ways if len(given[some])]
             stems = torch.cat(parts).nan_to_num_(0, 0, 0)
-            event = None if stream is None else stream.record_event()
-        ready.put((stems, known, event))
+            made = None if stream is None else stream.record_event()
+        ready.put(Batch(stems, known, made))
 
 
 def train(folder: Path, out: Path, seconds: float, batch_size: int, notes: Mapping[str, str]) -> None:
@@ -182,7 +206,7 @@ def train(folder: Path, out: Path, seconds: float, batch_size: int, notes: Mappi
         for name, (settings, share) in RECIPES.items()
     ]
     pool = Pool(folder, device)
-    ready: queue.Queue[Any] = queue.Queue(3)
+    ready: queue.Queue[Batch | BaseException] = queue.Queue(3)
     stop = threading.Event()
 
     def produce() -> None:
@@ -194,7 +218,6 @@ def train(folder: Path, out: Path, seconds: float, batch_size: int, notes: Mappi
 
     threading.Thread(target=produce, daemon=True).start()
     deadline, step, written = began + seconds, 0, False
-    behind: list[Any] = []
     told = time.monotonic()
     while True:
         if step % 10 == 0 and (folder / "deadline").exists():
@@ -205,27 +228,11 @@ def train(folder: Path, out: Path, seconds: float, batch_size: int, notes: Mappi
         item = ready.get()
         if isinstance(item, BaseException):
             raise item
-        stems, known, event = item
         if step == 0:
-            if event is not None:
-                event.synchronize()
-            for learner in learners:
-                if isinstance(learner.model, XUMX):
-                    fit_input(learner.model, stems)
-            if event is not None:
-                torch.cuda.synchronize()
+            begin(learners, item)
         for learner in learners:
-            if done >= learner.share:
-                continue
-            with learner.on_stream():
-                if learner.stream is not None:
-                    learner.stream.wait_event(event)
-                    stems.record_stream(learner.stream)
-                learner.learn(stems, known, done / learner.share)
-                if learner.stream is not None:
-                    behind.append(learner.stream.record_event())
-        while len(behind) > 2 * len(learners):
-            behind.pop(0).synchronize()
+            if done < learner.share:
+                learner.learn(item, done / learner.share)
         step += 1
         if step in (5, 10, 20) or step % 50 == 0:
             rates = "; ".join(

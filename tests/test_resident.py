@@ -15,6 +15,7 @@ import torch
 from command_line import STEMS
 from danna_sep import weights
 from danna_sep.loading import load
+from danna_sep.songs import Song
 
 BUNDLE = Path(__file__).parent.parent / "bundle"
 pytestmark = pytest.mark.skipif(not BUNDLE.exists(), reason="the package without its sources")
@@ -75,7 +76,7 @@ def test_what_is_packed_is_drawn(tmp_path: Path) -> None:
         stem = whole.stems[source]
         assert stem is not None
         given = tone(200.0 * (index + 1)).T
-        error = stem.samples[:, : given.shape[1]].numpy() / 32768 - given
+        error = stem.samples[:, : given.shape[1]].numpy() / 2**14 - given
         assert 10 * np.log10(np.square(given).mean() / np.square(error).mean()) > 15, source
     stems, seeds = pool.draw(8, 4 * RATE)
     assert (stems.shape, seeds.shape) == ((8, 4, 2, 4 * RATE), (8,))
@@ -87,8 +88,39 @@ def test_what_is_packed_is_drawn(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("bundle_modules")
+def test_songs_that_would_clip_are_packed_quieter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All stems by the same gain, so that they still belong together."""
+    import pack
+
+    stems = {"drums": tone(200).T.astype(np.float32) * 5, "bass": tone(300).T.astype(np.float32)}
+    monkeypatch.setattr(pack, "coded", lambda stem, kbit_s: stem)
+    monkeypatch.setattr(Song, "read_stem", lambda self, source, start, n_frames: stems[source])
+    monkeypatch.setattr(Song, "n_frames", 1000)
+    files = pack.packed(Song("loud", dict.fromkeys(stems, ())), 1.0, 1.0)
+    assert np.abs(files["drums.opus"]).max() == pytest.approx(1)
+    assert np.allclose(files["bass.opus"] * 1.5, stems["bass"], atol=1e-5)
+
+
+def test_an_archive_that_cannot_be_read_ends_it(tmp_path: Path) -> None:
+    (tmp_path / "part-00.tar").write_bytes(b"no archive")
+    command = [sys.executable, str(BUNDLE / "resident.py"), "--songs", str(tmp_path), "--out", str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "part-00.tar" in done.stderr.splitlines()[-1]
+    assert not (tmp_path / "out").exists()
+
+
+def test_archives_are_not_mixed_with_older_ones(tmp_path: Path) -> None:
+    packed(tmp_path)
+    command = [sys.executable, str(BUNDLE / "pack.py"), "--data", str(tmp_path / "songs"), "--share", "1"]
+    done = subprocess.run([*command, "--out", str(tmp_path / "packed")], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "archives in it already" in done.stderr
+
+
+@pytest.mark.usefixtures("bundle_modules")
 def test_steps_without_a_finite_gradient_are_left_out() -> None:
-    from resident import Learner
+    from resident import Batch, Learner
 
     from danna_sep.training.recipe import with_settings
     from danna_sep.training.recipes import find_recipe
@@ -96,9 +128,9 @@ def test_steps_without_a_finite_gradient_are_left_out() -> None:
     recipe = with_settings(find_recipe("small-xumx"), ["config.hidden=8", "config.dropout=0.0"])
     learner = Learner(recipe, 1.0, torch.device("cpu"))
     stems, known = 0.1 * torch.randn(2, 4, 2, 9000), torch.ones(2, 14, dtype=torch.bool)
-    learner.learn(stems, known, 0.1)
+    learner.learn(Batch(stems, known, None), 0.1)
     before = [parameter.detach().clone() for parameter in learner.parameters]
-    learner.learn(stems * float("nan"), known, 0.1)
+    learner.learn(Batch(stems * float("nan"), known, None), 0.1)
     assert all(torch.equal(a, b) for a, b in zip(before, learner.parameters, strict=True))
 
 

@@ -11,7 +11,7 @@ from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import torch
 from accelerate import Accelerator
@@ -37,6 +37,9 @@ from danna_sep.training.schedule import Plateau, learning_rate
 from danna_sep.training.statistics import fit_statistics
 from danna_sep.training.sync_norm import synchronise_batch_norms
 from danna_sep.types import SAMPLE_RATE
+
+_N_HEARD_FIRST: Final = 64
+"""Excerpts, the first of the first epoch, by which X-UMX's input is scaled."""
 
 
 @dataclass(frozen=True)
@@ -155,7 +158,7 @@ def _events(
     torch.manual_seed(options.seed)
     model = _model(recipe, init)
     if init is None and isinstance(model, XUMX):
-        fit_statistics(model, excerpts)
+        fit_statistics(model, (excerpts[number].stems.sum(0) for number in range(min(_N_HEARD_FIRST, len(excerpts)))))
     if n_processes > 1:
         synchronise_batch_norms(model)
     model.to(accelerator.device)

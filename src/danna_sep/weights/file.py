@@ -184,8 +184,8 @@ def _entries(path: Path, dtypes: Mapping[str, torch.dtype]) -> Iterator[tuple[st
 
     try:
         with safe_open(path, framework="pt") as file:
-            names = set(file.keys())
-        left = sorted(name for name in names if name.removesuffix(SCALE) not in names or not name.endswith(SCALE))
+            names = list(file.keys())
+        left = [name for name in names if name.removesuffix(SCALE) not in names or not name.endswith(SCALE)]
         while left:
             with safe_open(path, framework="pt") as file:
                 n_bytes = 0
