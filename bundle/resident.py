@@ -85,7 +85,7 @@ class Learner:
     def __post_init__(self) -> None:
         self.model = build(self.recipe.model, self.recipe.config).to(self.device)
         if self.recipe.model == "unet":
-            self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self.model.to(memory_format=torch.channels_last)
         self.average = copy.deepcopy(self.model).requires_grad_(False).eval()
         self.optimiser = torch.optim.Adam(self.model.parameters(), self.recipe.optimiser.lr, fused=True)
         self.parameters = list(self.model.parameters())
@@ -99,7 +99,7 @@ class Learner:
 
     def network(self, heard: Tensor) -> Tensor:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-            return self.model(heard)  # type: ignore[no-any-return]
+            return self.model(heard)
 
     def learn(self, batch: Batch, done: float) -> None:
         """One step, in this model's own queue, of which no more than two wait there.
@@ -124,10 +124,10 @@ class Learner:
         for settings in self.optimiser.param_groups:
             settings["lr"] = self.recipe.optimiser.lr * rise * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
         loss = objective(self.network, batch.stems, batch.known, self.recipe.loss).loss
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.recipe.optimiser.clip_norm or math.inf)
         # A step whose gradient is not finite is left out, without a look at it here, which would wait for the GPU.
-        self.optimiser.found_inf = (~torch.isfinite(norm)).float()  # type: ignore[attr-defined]
+        self.optimiser.found_inf = (~torch.isfinite(norm)).float()
         self.optimiser.step()
         self.optimiser.zero_grad()
         self.step += 1
