@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -136,6 +139,40 @@ def test_a_blend_waits_for_what_hears_ahead(batch: int) -> None:
         expected = weights[0] * unet(mixture) + weights[2] * Limited(1)(mixture)
     assert (stems - expected).abs().max() < 1e-5 * expected.abs().max()
     assert max(others["shares"].heard) == min(batch, 1)
+
+
+@pytest.mark.parametrize("n_iterations", [(0, 0), (0, 1), (1, 0), (1, 2)])
+def test_a_blends_mask_models_share_spectra(n_iterations: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of each segment one is computed to hear, one to mask, and each stem's once; the stems are those of a sum."""
+    torch.manual_seed(0)
+    xumx = XUMX(XUMXConfig(hidden=8, n_lstm_layers=1)).eval().requires_grad_(False)
+    networks = (xumx, unet_that_has_seen_something().requires_grad_(False))
+    separators = {
+        name: MaskSeparator(network, n)
+        for name, network, n in zip(("xumx", "unet"), networks, n_iterations, strict=True)
+    }
+    rows = {"xumx": (0.5, 1.0, 0.0, 0.3), "unet": (0.5, 0.0, 0.0, 0.7), "shares": (0.25, 0.0, 1.0, 0.0)}
+    mixture = torch.randn(2, 2, 4 * SAMPLE_RATE, generator=torch.Generator().manual_seed(1))
+    grid = SegmentGrid(64 * 1024, 24 * 1024)
+
+    def of(separator: Separator) -> Tensor:
+        return torch.cat(list(stream(iter(mixture.split(30000, -1)), separator, grid)), -1)
+
+    each = {**{name: of(separator) for name, separator in separators.items()}, "shares": of(Limited(1))}
+    expected = sum(torch.tensor(row)[:, None, None] * each[name] for name, row in rows.items())
+    transforms = {"stft": 0, "istft": 0}
+    for module, kind in (("separators", "stft"), ("signal.stem_sum", "istft")):
+        original = getattr(importlib.import_module(f"danna_sep.{module}"), kind)
+
+        def counted(*arguments: object, original: Any = original, kind: str = kind, **options: object) -> Any:
+            transforms[kind] += 1
+            return original(*arguments, **options)
+
+        monkeypatch.setattr(f"danna_sep.{module}.{kind}", counted)
+    stems = of(Blend({**separators, "shares": Limited(1)}, rows))
+    assert (stems - expected).abs().max() < 1e-5 * expected.abs().max()
+    n_segments = grid.n_segments(mixture.shape[-1])
+    assert transforms == {"stft": 2 * n_segments, "istft": 3 * 2 * n_segments}, "three stems, two channels"
 
 
 class Windowed(torch.nn.Module):

@@ -90,6 +90,22 @@ def test_stems_sum_to_the_mixture() -> None:
     assert below_db(wiener(v, x).sum(0), x) > 60
 
 
+@pytest.mark.parametrize("amplitude", [1.0, 1e9])
+@pytest.mark.parametrize("n_iterations", [0, 1, 2])
+@pytest.mark.parametrize("residual", [False, True])
+def test_shares_and_what_stems_are_added_to(amplitude: float, n_iterations: int, residual: bool) -> None:
+    """Else blends would be other sums than of their models' stems."""
+    v, x = random_inputs(amplitude)
+    shares = torch.tensor([0.5, 0.0, 2.0, -1.0])
+    before, _ = random_inputs(amplitude, seed=1)
+    stems = wiener(v, x, n_iterations, residual=residual) * shares[:, None, None, None]
+    assert below_db(wiener(v, x, n_iterations, residual=residual, shares=shares), stems) > 250
+    total = before.to(x.dtype)
+    given = wiener(v, x, n_iterations, residual=residual, shares=shares, onto=total)
+    assert given is total
+    assert below_db(total, before + stems) > 250
+
+
 def test_statistics_of_parts_add_up() -> None:
     """A track filtered part by part, with accumulated statistics, is the track filtered at once."""
     v, x = random_inputs(100)

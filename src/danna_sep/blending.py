@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 
@@ -78,20 +78,27 @@ class Blend:
 
     def blended(self, estimates: Iterable[tuple[str, Stems]]) -> Stems:
         """The weighted sum of what some of the separators gave, one after the other, each with its name."""
-        active = self.active
+        return self.total(self.weighted(name, estimate) for name, estimate in estimates)
 
-        def placed() -> Iterator[Weighted]:
-            for name, estimate in estimates:
-                sources, row = active[name].sources, torch.tensor(self.weights[name])
-                if sources == self.sources:
-                    yield Weighted(estimate, row)
-                    continue
-                shared = tuple(source for source in sources if source in self.sources)
-                places = [self.sources.index(source) for source in shared]
-                stems = estimate if shared == sources else pick(estimate, sources, shared)
-                yield Weighted(stems, row[places], places)
+    def shares(self, name: str) -> dict[str, float]:
+        """What the separator of that name counts, by source, but for zeros."""
+        return {source: weight for source, weight in zip(self.sources, self.weights[name], strict=True) if weight}
 
-        return blend(placed(), len(self.sources))
+    def weighted(self, name: str, estimate: Stems) -> Weighted:
+        """What the active separator of that name gave, with its weights."""
+        available = self.active[name].sources
+        shared = tuple(source for source in available if source in self.sources)
+        stems = estimate if shared == available else pick(estimate, available, shared)
+        return self.placed(stems, shared, [self.shares(name).get(source, 0.0) for source in shared])
+
+    def placed(self, stems: Stems, sources: tuple[str, ...], row: Sequence[float] | None = None) -> Weighted:
+        """Stems of some of the sources, with their weights; without any, as they are, and they may be used up."""
+        places = None if sources == self.sources else [self.sources.index(source) for source in sources]
+        return Weighted(stems, None if row is None else torch.tensor(row), places)
+
+    def total(self, weighted: Iterable[Weighted]) -> Stems:
+        """Their sum."""
+        return blend(weighted, len(self.sources))
 
     def only(self, sources: Sequence[str]) -> Blend:
         """The same for some of its sources, without the separators that add nothing to them."""

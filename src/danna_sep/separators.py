@@ -12,13 +12,13 @@ from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Complex, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from danna_sep.errors import ConfigError
 from danna_sep.shapes import Mixture, StemMagnitudes, Stems
-from danna_sep.signal.stft import istft, stft
-from danna_sep.signal.wiener import wiener
+from danna_sep.signal.stem_sum import StemSum
+from danna_sep.signal.stft import magnitude_of, stft
 from danna_sep.types import SAMPLE_RATE, SOURCES
 
 
@@ -109,39 +109,31 @@ class MaskSeparator:
 
     def __call__(self, mixture: Mixture) -> Stems:
         """See `Separator`."""
-        spec = self.spectrum(mixture)
-        return self.filtered(mixture, spec, self._mask(spec.abs()))
+        total = self.nothing_of(mixture)
+        total.add(self._mask(total.size), self.n_iterations)
+        return self.stems_of(total, mixture)
 
-    def spectrum(self, mixture: Mixture) -> Complex[Tensor, "item channel bin frame"]:
-        """Of a mixture, whose leading axes become one; as many frames as masks are wanted for."""
+    @property
+    def transform(self) -> tuple[int, int, int, torch.dtype]:
+        """Separators in which this is equal hear the same spectrum, and what they give may be added up before stems."""
+        return self.n_fft, self.hop_length, self.padding, self.precision
+
+    def nothing_of(self, mixture: Mixture) -> StemSum:
+        """A sum to which masks can be added, of a mixture whose leading axes become one."""
         items = mixture.reshape(-1, *mixture.shape[-2:])
         surplus = max(self.padding, self.n_fft - items.shape[-1])
-        return stft(F.pad(items, (0, surplus)), self.n_fft, self.hop_length)
-
-    def filtered(
-        self,
-        mixture: Mixture,
-        spec: Complex[Tensor, "item channel bin frame"],
-        masks: Float[Tensor, "item _source channel bin frame"],
-        *,
-        in_place: bool = False,
-    ) -> Stems:
-        """Stems of a mixture from its spectrum and masks for it, which are used up if it happens in place."""
-        n_samples = mixture.shape[-1]
+        spec = stft(F.pad(items, (0, surplus)), self.n_fft, self.hop_length)
         precise = spec.to(torch.complex128 if self.precision == torch.float64 else torch.complex64)
-        filtered = None
-        if self.n_iterations:
-            size = spec.abs()[:, None]
-            filtered = wiener(masks.mul_(size) if in_place else masks * size, precise, self.n_iterations)
-        stems = mixture.new_empty(len(spec), len(self.sources), *mixture.shape[-2:])
-        # One after the other: what an inverse transform needs besides is then that of one channel of one stem.
+        return StemSum(precise, magnitude_of(spec))
+
+    def stems_of(self, total: StemSum, mixture: Mixture) -> Stems:
+        """The sum's stems, of those sources that are wanted; one after the other, so that little memory is needed."""
+        batch, (n_channels, n_samples) = mixture.shape[:-2], mixture.shape[-2:]
+        stems = mixture.new_empty(len(total.spec), len(self.sources), n_channels, n_samples)
         for place, index in enumerate(map(SOURCES.index, self.sources)):
-            for channel in range(spec.shape[1]):
-                chosen = (slice(None), index, channel)
-                stem_spec = masks[chosen] * precise[:, channel] if filtered is None else filtered[chosen]
-                stems[:, place, channel] = istft(stem_spec, n_samples, self.n_fft, self.hop_length)
-                del stem_spec
-        return stems.reshape(*mixture.shape[:-2], *stems.shape[1:])
+            for channel in range(n_channels):
+                stems[:, place, channel] = total.stem(index, channel, n_samples, self.n_fft, self.hop_length)
+        return stems.reshape(*batch, *stems.shape[1:])
 
     def _mask(self, magnitude: Tensor) -> StemMagnitudes:
         if self.block_frames is None:

@@ -7,19 +7,20 @@ gets them meanwhile.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator, Mapping
+from collections import defaultdict, deque
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, Protocol, runtime_checkable
 
 import torch
-from torch import Tensor
 
 from danna_sep.allocator import apart
 from danna_sep.blending import Blend
 from danna_sep.cascade import Cascade
-from danna_sep.models.mask_stream import open_mask_stream
+from danna_sep.mask_session import MaskSession, hears_on
 from danna_sep.separators import MaskSeparator, Separator, WaveformSeparator
+from danna_sep.settled import Settled
 from danna_sep.shapes import Mixture, Stems
+from danna_sep.signal.blend import Weighted
 from danna_sep.signal.overlap_add import Cutter, Joiner, SegmentGrid
 
 _N_IN_LONG: Final = 3
@@ -60,15 +61,13 @@ def open_session(separator: Separator, grid: SegmentGrid | None, n_together: int
     if isinstance(separator, _Opening):
         return separator.session(grid, n_together)
     if grid and isinstance(separator, Blend):
-        sessions = {name: open_session(each, grid, n_together) for name, each in separator.active.items()}
-        if any(not isinstance(session, _Apart) for session in sessions.values()):
-            return _Blended(separator, {name: _in_long(session, grid) for name, session in sessions.items()})
+        return _open_blended(separator, grid, n_together)
     if grid and isinstance(separator, Cascade) and separator.left:
         first, rest = (open_session(each, grid, n_together) for each in (separator.first, separator.rest))
         if not (isinstance(first, _Apart) and isinstance(rest, _Apart)):
             return _Cascaded(separator, first, rest, n_together)
-    if grid and isinstance(separator, MaskSeparator) and _hears_on(separator, grid):
-        return _HeardOn(separator, grid, n_together)
+    if grid and isinstance(separator, MaskSeparator) and hears_on(separator, grid):
+        return MaskSession([separator], None, grid, n_together)
     return _Apart(separator, n_together)
 
 
@@ -107,35 +106,6 @@ class _Apart:
             torch.cuda.empty_cache()
 
 
-class _Settled:
-    """What is known of a track, from where the next segment begins."""
-
-    def __init__(self, hop: int) -> None:
-        self.hop, self.length = hop, 0
-        self.parts: deque[Tensor] = deque()
-
-    def put(self, part: Tensor) -> None:
-        """What follows; in memory of its own, if it may stay long."""
-        self.parts.append(part)
-        self.length += part.shape[-1]
-
-    def next_segment(self, length: int) -> Tensor:
-        """Of the next segment. What lies before the one after it is forgotten."""
-        taken: list[Tensor] = []
-        n_missing = length
-        for part in self.parts:
-            taken.append(part[..., :n_missing])
-            n_missing -= taken[-1].shape[-1]
-        n_gone = self.hop
-        while self.parts and n_gone:
-            part = self.parts.popleft()
-            if part.shape[-1] > n_gone:
-                self.parts.appendleft(part[..., n_gone:])
-            n_gone -= min(n_gone, part.shape[-1])
-        self.length -= self.hop - n_gone
-        return torch.cat(taken, -1)
-
-
 class _InLong:
     """Several segments as one long one, heard when the first of them is asked for.
 
@@ -148,7 +118,7 @@ class _InLong:
         self.cutter, self.joiner = Cutter(self.long), Joiner(self.long)
         self.waiting: deque[tuple[Mixture, bool]] = deque()
         self.lengths: deque[int] = deque()
-        self.settled = _Settled(grid.hop)
+        self.settled = Settled(grid.hop)
         self.is_first = True
 
     def hear(self, segment: Mixture, is_last: bool) -> None:
@@ -188,67 +158,57 @@ def _in_long(session: Session, grid: SegmentGrid) -> Session:
     return session
 
 
-class _HeardOn:
-    """Masks of the whole track, filtered by segments."""
-
-    def __init__(self, separator: MaskSeparator, grid: SegmentGrid, n_together: int) -> None:
-        self.separator = separator
-        self.hop, self.overlap = (length // separator.hop_length for length in (grid.hop, grid.overlap))
-        self.stream = open_mask_stream(separator.model, grid.length // separator.hop_length, n_together)
-        self.segments: deque[Mixture] = deque()
-        self.n_frames: deque[int] = deque()
-        self.settled = _Settled(self.hop)  # what their masks are made of, in frames
-        self.is_first = True
-
-    def hear(self, segment: Mixture, is_last: bool) -> None:
-        magnitude = self.separator.spectrum(segment).abs()
-        self.segments.append(segment)
-        self.n_frames.append(magnitude.shape[-1])
-        # The outermost frames hear the segment's border: the segments' frames meet where no window reaches it.
-        start = 0 if self.is_first else self.overlap // 2
-        end = None if is_last else self.hop + self.overlap // 2
-        self.stream.hear(magnitude[..., start:end], is_last)
-        self.is_first = False
-
-    def n_ready(self, most: int) -> int:
-        for index, n_frames in enumerate(self.n_frames):
-            if index == most:
-                return most
-            while self.settled.length < index * self.hop + n_frames:
-                settled = self.stream.settled()
-                if settled is None:
-                    return index
-                self.settled.put(apart(settled))
-        return len(self.n_frames)
-
-    def separate(self, n_segments: int) -> Iterator[Stems]:
-        for _ in range(n_segments):
-            segment, n_frames = self.segments.popleft(), self.n_frames.popleft()
-            masks = self.stream.masks(self.settled.next_segment(n_frames))
-            yield self.separator.filtered(segment, self.separator.spectrum(segment), masks, in_place=True)
+def _open_blended(blend: Blend, grid: SegmentGrid, n_together: int) -> Session:
+    """A session for each of a blend's separators, but one for all mask separators that hear the same spectrum."""
+    alike: defaultdict[object, dict[str, MaskSeparator]] = defaultdict(dict)
+    sessions: dict[str, Session] = {}
+    for name, each in blend.active.items():
+        if isinstance(each, MaskSeparator) and hears_on(each, grid):
+            alike[each.transform, each.device][name] = each
+        else:
+            sessions[name] = open_session(each, grid, n_together)
+    if not alike and all(isinstance(session, _Apart) for session in sessions.values()):
+        return _Apart(blend, n_together)
+    masking = [
+        MaskSession(list(some.values()), [blend.shares(name) for name in some], grid, n_together)
+        for some in alike.values()
+    ]
+    return _Blended(blend, masking, {name: _in_long(session, grid) for name, session in sessions.items()})
 
 
 class _Blended:
-    """Each separator of a blend in a session of its own."""
+    """The sessions of a blend.
 
-    def __init__(self, blend: Blend, sessions: Mapping[str, Session]) -> None:
-        self.blend, self.sessions = blend, sessions
+    Args:
+        blend: Of which they are.
+        masking: Those whose stems are weighted sums already.
+        sessions: The others, by their separators' names.
+    """
+
+    def __init__(self, blend: Blend, masking: Sequence[MaskSession], sessions: Mapping[str, Session]) -> None:
+        self.blend, self.masking, self.sessions = blend, masking, sessions
 
     def hear(self, segment: Mixture, is_last: bool) -> None:
-        for session in self.sessions.values():
+        for session in (*self.masking, *self.sessions.values()):
             session.hear(segment, is_last)
 
     def n_ready(self, most: int) -> int:
-        for session in self.sessions.values():
+        for session in (*self.masking, *self.sessions.values()):
             most = session.n_ready(most)
         return most
 
     def separate(self, n_segments: int) -> Iterator[Stems]:
         for _ in range(n_segments):
-            # One after the other, stems not spectra: to add up spectra would spare transforms, and hold twice as much.
-            yield self.blend.blended(
-                (name, stems) for name, session in self.sessions.items() for stems in session.separate(1)
-            )
+            yield self.blend.total(self._weighted())
+
+    def _weighted(self) -> Iterator[Weighted]:
+        """Of one segment, one after the other."""
+        for masking in self.masking:
+            for stems in masking.separate(1):
+                yield self.blend.placed(stems, masking.sources)
+        for name, session in self.sessions.items():
+            for stems in session.separate(1):
+                yield self.blend.weighted(name, stems)
 
 
 class _Cascaded:
@@ -274,14 +234,3 @@ class _Cascaded:
     def separate(self, n_segments: int) -> Iterator[Stems]:
         for rest in self.rest.separate(n_segments):
             yield self.cascade.joined(self.taken.popleft(), rest)
-
-
-def _hears_on(separator: MaskSeparator, grid: SegmentGrid) -> bool:
-    """Whether segments share enough frames that a network can hear them as one track, without their borders."""
-    hop = separator.hop_length
-    return (
-        not separator.model.training
-        and separator.block_frames is None
-        and grid.hop % hop == grid.overlap % hop == 0
-        and grid.overlap >= separator.n_fft
-    )

@@ -104,8 +104,13 @@ class BinFilter:
         pairs = zip(self.quadratic.split(n_bins, -3), self.matrix.split(n_bins, -3), strict=True)
         return (BinFilter(quadratic, matrix) for quadratic, matrix in pairs)
 
-    def apply(self, rows: Rows, variances: Variances, out: StemSpecs | None = None) -> StemSpecs:
-        """v_j R_j C^-1 x, in `out` if given, which is not differentiable."""
+    def scaled(self, shares: Float[Tensor, " _source"]) -> BinFilter:
+        """One that gives each source times its share."""
+        n_rows = self.matrix.shape[-2] // len(shares)
+        return BinFilter(self.quadratic, self.matrix * shares.to(self.matrix).repeat_interleave(n_rows)[:, None])
+
+    def apply(self, rows: Rows, variances: Variances, out: StemSpecs | None = None, *, adds: bool = False) -> StemSpecs:
+        """v_j R_j C^-1 x; in `out` if given, or added to it, which is not differentiable."""
         determinant = (variances * (self.quadratic @ variances)).sum(-2)
         heard = rows.flatten(-3, -2) * determinant.reciprocal().unsqueeze(-2)  # ..., bin, (channel re-im), frame
         weighted = (variances.unsqueeze(-2) * heard.unsqueeze(-3)).flatten(-3, -2)
@@ -115,7 +120,12 @@ class BinFilter:
         real_part, imaginary_part = pairs.unbind(-2)
         if out is None:
             return torch.complex(real_part, imaginary_part).movedim(-4, -2)
-        torch.complex(real_part, imaginary_part, out=out.movedim(-2, -4))
+        place = out.movedim(-2, -4)
+        if adds:
+            place.real.add_(real_part)
+            place.imag.add_(imaginary_part)
+        else:
+            torch.complex(real_part, imaginary_part, out=place)
         return out
 
 

@@ -17,12 +17,12 @@ class Weighted(NamedTuple):
 
     Attributes:
         estimate: Stems.
-        row: Their weights.
+        row: Their weights; None: 1, and the stems may be used up.
         places: Which of the sum's stems they are part of; None for all of them.
     """
 
     estimate: Float[Tensor, "*batch _source channel time"]
-    row: Float[Tensor, " _source"]
+    row: Float[Tensor, " _source"] | None
     places: Sequence[int] | None = None
 
 
@@ -39,14 +39,15 @@ def blend(weighted: Iterable[Weighted | tuple[Stems, Float[Tensor, " source"]]],
     """
     total: Stems | None = None
     for estimate, row, places in (Weighted(*each) for each in weighted):
-        shares = row.to(estimate)[:, None, None]
         if total is None and places is None:
-            total = estimate * shares
+            total = estimate if row is None else estimate * row.to(estimate)[:, None, None]
             continue
         if total is None:
-            total = estimate.new_zeros(*estimate.shape[:-3], n_sources or len(row), *estimate.shape[-2:])
+            total = estimate.new_zeros(*estimate.shape[:-3], n_sources or estimate.shape[-3], *estimate.shape[-2:])
         kind = torch.promote_types(total.dtype, estimate.dtype)
-        total, estimate, shares = total.to(kind), estimate.to(kind), shares.to(kind)
+        total, estimate = total.to(kind), estimate.to(kind)
+        shares = torch.ones(estimate.shape[-3]) if row is None else row
+        shares = shares.to(estimate)[:, None, None]
         if places is None:
             total.addcmul_(estimate, shares)
         for index, place in enumerate(places or ()):

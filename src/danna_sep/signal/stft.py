@@ -32,6 +32,13 @@ def stft(
     return spec.reshape(*signal.shape[:-1], *spec.shape[-2:])
 
 
+def magnitude_of(spec: Complex[Tensor, "*axes"]) -> Float[Tensor, "*axes"]:
+    """Absolute values; in a third of the time, and nothing of less than 1e-19, where no slope is asked for."""
+    if spec.requires_grad:
+        return spec.abs()
+    return torch.addcmul(spec.real.square(), spec.imag, spec.imag).sqrt_()
+
+
 def istft(
     spec: Complex[Tensor, "*axes bin frame"], n_samples: int, n_fft: int = 4096, hop_length: int = 1024
 ) -> Float[Tensor, "*axes time"]:

@@ -17,6 +17,7 @@ Differs: `bin_filter.py` arranges the products so that single precision bears th
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -112,6 +113,9 @@ def wiener(
     softmask: bool = False,
     residual: bool = False,
     epsilon: float = EPSILON,
+    *,
+    shares: Float[Tensor, " source"] | None = None,
+    onto: StemSpecs | None = None,
 ) -> StemSpecs:
     """Stem spectra from magnitude estimates, with statistics over all frames given.
 
@@ -122,30 +126,39 @@ def wiener(
         softmask: See `magnitude_to_spec`.
         residual: Model what the sources leave over as one more source (`with_residual`), and drop it.
         epsilon: Regularisation.
+        shares: What each stem is multiplied by.
+        onto: What they are added to, in place, and what is then given; not differentiable.
     """
     magnitudes = magnitudes.to(mixture.real.dtype)
     if not n_iterations:
         estimates = magnitude_to_spec(
             with_residual(magnitudes, mixture, epsilon) if residual else magnitudes, mixture, softmask, epsilon
         )
-        return estimates.narrow(-4, 0, magnitudes.shape[-4])
+        return _added(estimates.narrow(-4, 0, magnitudes.shape[-4]), shares, onto)
     scale = scale_of(mixture)
     if bool((scale > _ABSURD).any()):  # powers of such numbers leave single precision
         scale = scale[..., None, None, None]
         quiet = wiener(magnitudes / scale.unsqueeze(-1), mixture / scale, n_iterations, softmask, residual, epsilon)
-        return quiet * scale.unsqueeze(-1)
+        return _added(quiet * scale.unsqueeze(-1), shares, onto)
     n_bins = _GROUP_SIZE * _n_bins_at_a_time(magnitudes)
     pairs = zip(magnitudes.split(n_bins, -2), mixture.split(n_bins, -2), strict=True)
 
     def filtered(some: tuple[Tensor, Tensor], out: Tensor | None = None) -> StemSpecs:
-        return _wiener_of_bins(*some, scale, n_iterations, softmask, residual, epsilon, out)
+        adds = onto is not None
+        return _wiener_of_bins(*some, scale, n_iterations, softmask, residual, epsilon, shares, out, adds=adds)
 
     if torch.is_grad_enabled() and (magnitudes.requires_grad or mixture.requires_grad):
-        return torch.cat([filtered(pair) for pair in pairs], -2)
-    stems = torch.empty(magnitudes.shape, dtype=mixture.dtype, device=mixture.device)
+        return _added(torch.cat([filtered(pair) for pair in pairs], -2), None, onto)
+    stems = torch.empty(magnitudes.shape, dtype=mixture.dtype, device=mixture.device) if onto is None else onto
     for part, pair in zip(stems.split(n_bins, -2), pairs, strict=True):
         filtered(pair, part)
     return stems
+
+
+def _added(stems: StemSpecs, shares: Float[Tensor, " source"] | None, onto: StemSpecs | None) -> StemSpecs:
+    if shares is not None:
+        stems = stems * shares.to(stems.real)[:, None, None, None]
+    return stems if onto is None else onto.add_(stems)
 
 
 def _n_bins_at_a_time(magnitudes: StemMagnitudes) -> int:
@@ -160,9 +173,12 @@ def _wiener_of_bins(
     softmask: bool,
     residual: bool,
     epsilon: float,
+    shares: Float[Tensor, " source"] | None = None,
     out: StemSpecs | None = None,
+    *,
+    adds: bool = False,
 ) -> StemSpecs:
-    """`wiener` of some bins, each of which is by itself but for the scale; in `out`, if given.
+    """`wiener` of some bins, each of which is by itself but for the scale; in `out`, if given, or added to it.
 
     Instead of dividing spectra by the scale, the regularisation, which is added to powers, is multiplied by its square.
     """
@@ -182,14 +198,17 @@ def _wiener_of_bins(
     estimates: list[Tensor] = []
     for n_left in reversed(range(n_iterations)):
         filtering = BinFilter.of(spatial_covariance(SpatialSums.of_bins(sums), epsilon, power_scale), variances[0])
+        if shares is not None and not n_left:
+            filtering = filtering.scaled(F.pad(shares, (0, 1)) if residual else shares)
         for i, (some_bins, place) in enumerate(zip(filtering.split(n_bins), places, strict=True)):
-            some = some_bins.apply(rows[i], variances[i], None if n_left or residual else place)
+            some = some_bins.apply(rows[i], variances[i], None if n_left or residual else place, adds=adds)
             if n_left:
                 variances[i], sums[i] = with_floor(source_variance(some), floor), spatial_sums(some)
             elif place is None:
                 estimates.append(some.narrow(-4, 0, n_sources))
             elif residual:
-                place.copy_(some.narrow(-4, 0, n_sources))
+                known = some.narrow(-4, 0, n_sources)
+                place.copy_(place + known if adds else known)
     return torch.cat(estimates, -2) if out is None else out
 
 
