@@ -4,8 +4,8 @@
 
 Several files are averaged: of trainings that went on from the same weights, the mean is often better than any. The
 header keeps what the first file's says, and says what is given here; the registry gets the new digest. Commit both,
-with the evaluation that shows that these weights are better than those before them. `--to FILE` leaves the package as
-it is.
+with the evaluation that shows that these weights are better than those before them. `--name` is for a second network of
+a kind; `--to FILE` leaves the package as it is.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ def mean(files: list[weights.WeightsFile]) -> dict[str, torch.Tensor]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", type=Path, nargs="+", metavar="FILE")
+    parser.add_argument("--name", help="in the package, after provisional-; default: the model's")
     parser.add_argument("--to", type=Path, help="write this file, to be measured, instead of the package's")
     parser.add_argument("--training", required=True, help="on what, how long, from which weights, at which commit")
     parser.add_argument("--sdr", required=True, help="in dB, of what, on what")
@@ -48,7 +49,7 @@ def main() -> None:
     files = [weights.read(path) for path in arguments.files]
     file, bundle = files[0], weights.shipped_folder()
     weights.write(
-        arguments.to or bundle / f"provisional-{file.model}.safetensors",
+        arguments.to or bundle / f"provisional-{arguments.name or file.model}.safetensors",
         model=file.model,
         config=file.config,
         entries=mean(files),

@@ -65,7 +65,8 @@ def tiny_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for model, config in configs.items():
             network = models.build(model, config)
             notes = {"licence": "MIT", "origin": "random numbers"}
-            for name in (f"provisional-{model}", f"original-{model}"):
+            others = ["provisional-wide-unet"] if model == "unet" else []
+            for name in (f"provisional-{model}", f"original-{model}", *others):
                 path = weights.user_folder() / f"{name}.safetensors"
                 weights.write(path, model=model, config=config, entries=network.state_dict(), metadata=notes)
                 weights.record(name, path)

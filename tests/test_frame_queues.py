@@ -53,6 +53,40 @@ def test_what_was_put_apart_stays_until_it_is_taken(steps: list[tuple[int, int]]
         n_taken += stacked.shape[2]
 
 
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=30))
+def test_what_waits_coarsely_is_near_what_was_put(steps: list[tuple[int, int]]) -> None:
+    """Within half a step of each channel, of each piece: else the network would hear other features than it made."""
+    kept: dict[str, tuple[torch.Tensor, ...]] = {}
+    scales = torch.tensor([1.0, 1e-3, 0.0])[:, None, None]
+    n_put = n_taken = 0
+    largest: list[float] = []
+    for n_new, n_wanted in steps:
+        part = Part(kept, False, coarse=True)
+        part.put_apart("skip", frames(n_put, n_new, 0) * scales)
+        n_put += n_new
+        largest += [float(n_put - 1)] * n_new
+        waiting = [piece for piece in kept["skip"] if piece.numel()]
+        assert all(piece.dtype == torch.uint8 for piece in waiting)
+        stacked, _ = part.stack(("skip",), Lead(0, 0), n_wanted)
+        n_given = min(n_wanted, n_put - n_taken)
+        expected = frames(n_taken, n_given, 0) * scales
+        within = torch.tensor(largest[n_taken : n_taken + n_given]) / 252 * 0.501
+        assert stacked.dtype == torch.float32
+        assert ((stacked - expected).abs() <= within[:, None] * scales + 1e-30).all()
+        n_taken += n_given
+
+
+def test_the_largest_feature_fits_eight_bits() -> None:
+    """In bfloat16 too, which rounds the step and the quotient: one too many would be read as nothing."""
+    features = (
+        torch.linspace(0.1, 9, 1001).bfloat16()[None, :, None, None].contiguous(memory_format=torch.channels_last)
+    )
+    part = Part({}, True, coarse=True)
+    part.put_apart("skip", features)
+    (taken,) = part.take("skip", 1)
+    assert ((taken - features).abs() <= 0.01 * features).all()
+
+
 def test_memory_apart_serves_again() -> None:
     """And no more of it is kept than waited at once."""
     part = Part({}, False)

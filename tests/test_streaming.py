@@ -11,11 +11,12 @@ from torch import Tensor
 
 from danna_sep.blending import Blend
 from danna_sep.cascade import Cascade
+from danna_sep.cli.interrupt import Interrupt, Interruptible
 from danna_sep.errors import Cancelled
 from danna_sep.models import XUMX, Demucs, DemucsConfig, UNet, UNetConfig, XUMXConfig
 from danna_sep.separators import MaskSeparator, Separator, WaveformSeparator
 from danna_sep.signal.overlap_add import SegmentGrid
-from danna_sep.streaming import stream
+from danna_sep.streaming import DEFAULT_SEGMENT_S, default_segment_s, stream
 from danna_sep.types import SAMPLE_RATE, SOURCES
 
 GRID = SegmentGrid(8192, 2048)
@@ -173,6 +174,19 @@ def test_a_blends_mask_models_share_spectra(n_iterations: tuple[int, int], monke
     assert (stems - expected).abs().max() < 1e-5 * expected.abs().max()
     n_segments = grid.n_segments(mixture.shape[-1])
     assert transforms == {"stft": 2 * n_segments, "istft": 3 * 2 * n_segments}, "three stems, two channels"
+
+
+def test_segments_are_short_where_long_ones_change_nothing() -> None:
+    """The shipped weights need half the memory for them; filter and Demucs would hear less."""
+    unet = MaskSeparator(unet_that_has_seen_something(), n_iterations=0)
+    filtered, blocks = MaskSeparator(unet.model), MaskSeparator(unet.model, n_iterations=0, block_frames=64)
+    demucs = WaveformSeparator(Demucs(DemucsConfig(width=4, n_layers=4)).eval())
+    long = (filtered, blocks, demucs, Limited(1), Blend({"a": unet, "b": demucs}, {"a": (1,) * 4, "b": (1, 0, 0, 0)}))
+    assert {default_segment_s(each) for each in long} == {DEFAULT_SEGMENT_S}
+    silent = Blend({"a": unet, "b": demucs}, {"a": (1,) * 4, "b": (0,) * 4})
+    interruptible = Interruptible(silent, Interrupt())
+    assert {default_segment_s(each) for each in (unet, silent, interruptible)} == {DEFAULT_SEGMENT_S / 2}
+    assert default_segment_s(unet, overlap=0) == DEFAULT_SEGMENT_S, "then segments are heard apart"
 
 
 class Windowed(torch.nn.Module):

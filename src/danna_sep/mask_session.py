@@ -6,18 +6,24 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from danna_sep.allocator import apart
+from danna_sep.blending import Blend
 from danna_sep.models.mask_stream import open_mask_stream
-from danna_sep.separators import MaskSeparator
+from danna_sep.separators import MaskSeparator, Separator
 from danna_sep.settled import Settled
-from danna_sep.shapes import Mixture, StemMagnitudes, Stems
+from danna_sep.shapes import Mixture, Stems
 from danna_sep.signal.overlap_add import SegmentGrid
+from danna_sep.signal.stem_sum import StemSum
 from danna_sep.types import SOURCES
+
+_TOGETHER = 64
+"""Frames whose masks are added at once to those of other networks: all would take as much memory as those."""
 
 
 def hears_on(separator: MaskSeparator, grid: SegmentGrid) -> bool:
@@ -29,6 +35,23 @@ def hears_on(separator: MaskSeparator, grid: SegmentGrid) -> bool:
         and grid.hop % hop == grid.overlap % hop == 0
         and grid.overlap >= separator.n_fft
     )
+
+
+@runtime_checkable
+class _Asking(Protocol):
+    """A separator that asks another."""
+
+    def only_masks(self, grid: SegmentGrid) -> bool:
+        """As the function."""
+
+
+def only_masks(separator: Separator, grid: SegmentGrid) -> bool:
+    """Whether stems do not depend on how segments lie: what is heard as one track is only masked, not filtered."""
+    if isinstance(separator, _Asking):
+        return separator.only_masks(grid)
+    if isinstance(separator, Blend):
+        return all(only_masks(each, grid) for each in separator.active.values())
+    return isinstance(separator, MaskSeparator) and not separator.n_iterations and hears_on(separator, grid)
 
 
 class MaskSession:
@@ -84,7 +107,7 @@ class MaskSession:
             segment, n_frames = self.segments.popleft(), self.n_frames.popleft()
             total = self.transformer.nothing_of(segment)
             for network, shares in zip(self.networks, self.shares, strict=True):
-                total.add(network.next_masks(n_frames), network.n_iterations, shares, in_place=True)
+                network.add_to(total, n_frames, shares)
             yield self.transformer.stems_of(total, segment)
 
 
@@ -108,9 +131,14 @@ class _Network:
             n_ready += 1
         return n_ready
 
-    def next_masks(self, n_frames: int) -> StemMagnitudes:
-        """Of the next segment."""
-        return self.stream.masks(self.settled.next_segment(n_frames))
+    def add_to(self, total: StemSum, n_frames: int, shares: Float[Tensor, " source"] | None) -> None:
+        """Masks of the next segment."""
+        settled = self.settled.next_segment(n_frames)
+        if self.n_iterations or shares is None or not total.has_masks:
+            total.add(self.stream.masks(settled), self.n_iterations, shares, in_place=True)
+            return
+        for start in range(0, n_frames, _TOGETHER):
+            total.add_some(self.stream.masks(settled[..., start : start + _TOGETHER]), start, shares)
 
 
 def _row(shares: Mapping[str, float]) -> Float[Tensor, " source"]:

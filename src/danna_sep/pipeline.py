@@ -41,11 +41,11 @@ def stems_of_blocks(
         Cancelled: When `cancelled` said so, before a block or a batch of segments.
     """
     from danna_sep.separators import only
-    from danna_sep.streaming import DEFAULT_SEGMENT_S, segment_grid, stream
+    from danna_sep.streaming import default_segment_s, segment_grid, stream
 
     presets.check_sources(options.computed)
-    segment_s = DEFAULT_SEGMENT_S if options.segment_s is None else options.segment_s
-    grid = segment_grid(segment_s, options.overlap)
+    overlap, segment_s = options.overlap, options.segment_s
+    grid = segment_grid(default_segment_s(separator, overlap) if segment_s is None else segment_s, overlap)
     if getattr(separator, "hears_whole_tracks", False) and not options.whole:
         raise ConfigError("this separator was loaded for whole tracks; separate with whole=True, or load it without")
     separator = only(separator, options.computed)

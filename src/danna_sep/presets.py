@@ -49,18 +49,20 @@ def _original(blend: Mapping[str, Sequence[float]], summary: str) -> Preset:
 PRESETS: Final[Mapping[str, Preset]] = {
     "danna": _bundle(
         {
-            "xumx": (0.12, 0.17, 0.00, 0.13),
-            "unet": (0.88, 0.83, 1.00, 0.87),
-            "demucs": (0.00, 0.00, 0.00, 0.00),  # it would add nothing
+            "unet": (0.85, 0.90, 0.70, 0.30),
+            "wide-unet": (0.15, 0.10, 0.30, 0.70),
+            "xumx": (0.00, 0.00, 0.00, 0.00),  # these would add nothing
+            "demucs": (0.00, 0.00, 0.00, 0.00),
         },
-        "X-UMX and U-Net, with the weights that ship; their Demucs adds nothing yet",
+        "two U-Nets, with the weights that ship; their X-UMX and Demucs add nothing yet",
     ),
     "fast": _bundle(
         {"unet": _ALONE, "demucs": (0.0, 0.0, 0.0, 0.0)},
-        "U-Net without X-UMX, with the weights that ship; their Demucs adds nothing yet",
+        "one U-Net, with the weights that ship; their Demucs adds nothing yet",
     ),
     "xumx": _bundle({"xumx": _ALONE}, "X-UMX alone"),
     "unet": _bundle({"unet": _ALONE}, "U-Net alone"),
+    "wide-unet": _bundle({"wide-unet": _ALONE}, "a U-Net of twice the width alone"),
     "demucs": _bundle({"demucs": _ALONE}, "Demucs alone"),
     "original": _original(ORIGINAL_BLEND, "all three models, with the authors' own weights, once fetched or imported"),
     "original-fast": _original(ORIGINAL_FAST_BLEND, "U-Net and Demucs, with the authors' own weights"),

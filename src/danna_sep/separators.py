@@ -27,8 +27,8 @@ class Separator(Protocol):
     """Mixture to stems.
 
     One may also have a `device`, to which mixtures are then brought, say that it `hears_whole_tracks`, give itself
-    for some of its sources with `only(sources)`, where that spares work, and hear the segments of a track in a session
-    of its own.
+    for some of its sources with `only(sources)`, where that spares work, hear the segments of a track in a session
+    of its own, and say whether it `only_masks`.
 
     Laws: the stems are as long as the mixture, for any length >= 1; the mixture is left untouched; items of
     a batch do not influence each other; silence gives silence; the same mixture gives the same stems.

@@ -13,6 +13,7 @@ import torch
 
 from danna_sep.allocator import apart
 from danna_sep.errors import Cancelled, ConfigError
+from danna_sep.mask_session import only_masks
 from danna_sep.options import DEFAULT_OVERLAP
 from danna_sep.separators import Separator
 from danna_sep.sessions import open_session
@@ -22,6 +23,8 @@ from danna_sep.types import SAMPLE_RATE
 
 DEFAULT_SEGMENT_S = 384 * 1024 / SAMPLE_RATE
 """384 frames of the spectrogram models: the full-size system then stays below 3 GB."""
+
+_SHORT_SEGMENT_S = DEFAULT_SEGMENT_S / 2
 
 _GRID_STEP = 1024
 """Segments begin at whole frames of the spectrogram models, which then see the frames of the whole track."""
@@ -39,6 +42,16 @@ def segment_grid(segment_s: float = DEFAULT_SEGMENT_S, overlap: float = DEFAULT_
         raise ConfigError(f"overlap must be from 0 to 0.5 of a segment, not {overlap:g}")
     length = round(segment_s * SAMPLE_RATE / _GRID_STEP) * _GRID_STEP
     return SegmentGrid(length, int(length * overlap / _GRID_STEP) * _GRID_STEP)
+
+
+def default_segment_s(separator: Separator, overlap: float = DEFAULT_OVERLAP) -> float:
+    """Seconds of a segment: half as many, held in half the memory, where more would change nothing.
+
+    Raises:
+        ConfigError: An overlap out of range.
+    """
+    is_short = only_masks(separator, segment_grid(_SHORT_SEGMENT_S, overlap))
+    return _SHORT_SEGMENT_S if is_short else DEFAULT_SEGMENT_S
 
 
 def stream(

@@ -111,7 +111,11 @@ def separate(
     ] = "danna",
     shifts: Annotated[int, typer.Option(min=1, metavar="N", help="Average N runs of Demucs: slower, better.")] = 1,
     segment: Annotated[
-        float | None, typer.Option(metavar="S", help="Seconds heard at once; less needs less memory.  [default: 8.9]")
+        float | None,
+        typer.Option(
+            metavar="S",
+            help="Seconds heard at once; less needs less memory.  [default: 8.9, or 4.5 if that changes nothing]",
+        ),
     ] = None,
     overlap: Annotated[
         float, typer.Option(metavar="X", help="Share of a segment in common with the next.")

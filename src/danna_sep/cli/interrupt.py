@@ -127,6 +127,12 @@ class Interruptible:
 
         return _InterruptibleSession(open_session(self.separator, grid, n_together), self.interrupt)
 
+    def only_masks(self, grid: SegmentGrid) -> bool:
+        """Whether the other does."""
+        from danna_sep.mask_session import only_masks
+
+        return only_masks(self.separator, grid)
+
     def only(self, sources: Sequence[str]) -> Interruptible:
         """The same for some of its sources."""
         from danna_sep.separators import only

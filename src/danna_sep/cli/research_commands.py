@@ -126,7 +126,9 @@ def evaluate(
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, metavar="N", help="Songs at the same time.")] = 1,
     only_mdx: Annotated[bool, typer.Option("--only-mdx", help="Without BSS Eval: faster.")] = False,
     shifts: Annotated[int, typer.Option(min=1, metavar="N", help="Average N runs of Demucs: slower, better.")] = 1,
-    segment: Annotated[float | None, typer.Option(metavar="S", help="Seconds heard at once.  [default: 8.9]")] = None,
+    segment: Annotated[
+        float | None, typer.Option(metavar="S", help="Seconds heard at once.  [default: as separate]")
+    ] = None,
     overlap: Annotated[
         float, typer.Option(metavar="X", help="Share of a segment in common with the next.")
     ] = DEFAULT_OVERLAP,

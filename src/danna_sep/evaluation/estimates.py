@@ -16,7 +16,7 @@ from danna_sep.errors import SongsError
 from danna_sep.separators import Separator, only
 from danna_sep.shapes import Mixture
 from danna_sep.songs import Song, SongExcerpt, find_songs
-from danna_sep.streaming import segment_grid, stream
+from danna_sep.streaming import default_segment_s, segment_grid, stream
 from danna_sep.types import SAMPLE_RATE, SOURCES
 
 Samples: TypeAlias = npt.NDArray[np.float32]
@@ -149,7 +149,7 @@ def _separated(separator: Separator, blocks: Iterator[SongExcerpt], cancelled: C
         for excerpt in blocks:
             yield torch.from_numpy(excerpt.mixture)
 
-    grid = None if getattr(separator, "hears_whole_tracks", False) else segment_grid()
+    grid = None if getattr(separator, "hears_whole_tracks", False) else segment_grid(default_segment_s(separator))
     for stems in stream(mixtures(), separator, grid, cancelled=cancelled):
         yield stems.numpy()
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor
 
 from danna_sep.allocator import apart
@@ -32,14 +33,25 @@ class Lead(NamedTuple):
 
 
 _ROOMS = " rooms"
+_STEPS = " steps"
+_MOST = 252
+"""Steps: as many as eight bits count, but for what bfloat16 may round a quotient up by."""
 
 
 @dataclass
 class Part:
-    """What layers keep from part to part, by name, while one part goes through."""
+    """What layers keep from part to part, by name, while one part goes through.
+
+    Attributes:
+        kept: By name.
+        is_last: Whether no more of the track follows.
+        coarse: Whether what waits long does so in eight bits.
+        cut: Queues from which a part of a piece was taken.
+    """
 
     kept: dict[str, tuple[Tensor, ...]]
     is_last: bool
+    coarse: bool = False
     cut: set[str] = field(default_factory=set)
 
     def led(self, name: str, features: FramedFeatures, lead: Lead, *, rectify: bool = False) -> Led:
@@ -72,20 +84,32 @@ class Part:
 
     def put(self, name: str, features: FramedFeatures) -> None:
         """At the end of a queue."""
-        self.kept[name] = (*(piece for piece in self.kept.get(name, ()) if piece.shape[2]), features)
+        self._append(name, features)
 
     def put_apart(self, name: str, features: FramedFeatures) -> None:
-        """Likewise where it will be long until they are taken: in memory apart, which serves again when they were."""
-        if features.device.type != "cpu" or not features.numel():
-            self.put(name, features.clone())
+        """Likewise where it will be long until they are taken: in memory apart, which serves again when they were.
+
+        Coarse ones must not be negative: each channel is rounded to 252 steps up to its largest.
+        """
+        if features.device.type != "cpu":
+            self._append(name, features.clone())
             return
+        piece: Tensor = features
+        if self.coarse:
+            steps = zip(self.kept.get(name + _STEPS, ()), self.kept.get(name, ()), strict=True)
+            step = _step_of(features)
+            self.kept[name + _STEPS] = (*(step for step, waiting in steps if waiting.shape[2]), step)
+            piece = (features * step.reciprocal()).round_().to(torch.uint8)
         waiting = {piece.untyped_storage().data_ptr() for piece in self.kept.get(name, ())}
         rooms = self.kept.get(name + _ROOMS, ())
-        free = [room for room in rooms if room.shape == features.shape and room.data_ptr() not in waiting]
+        free = [room for room in rooms if room.shape == piece.shape and room.data_ptr() not in waiting]
         used = [room for room in rooms if room.data_ptr() in waiting]
-        put = free.pop().copy_(features) if free else apart(features)
+        put = free.pop().copy_(piece) if free else apart(piece)
         self.kept[name + _ROOMS] = (*used, *free, put)
-        self.put(name, put)
+        self._append(name, put)
+
+    def _append(self, name: str, piece: Tensor) -> None:
+        self.kept[name] = (*(waiting for waiting in self.kept.get(name, ()) if waiting.shape[2]), piece)
 
     def _copied(self, place: str, features: Tensor) -> Tensor:
         """A copy that stays where the last one of that place stood, which nobody needs any more.
@@ -107,15 +131,21 @@ class Part:
         """From the start of a queue, in pieces; at least one of no frames. When they are used, `settle` the queue."""
         taken: list[Tensor] = []
         rest: list[Tensor] = []
-        for piece in self.kept[name]:
+        pieces, steps = self.kept[name], self.kept.get(name + _STEPS, ())
+        left: tuple[Tensor, ...] = ()
+        for i, piece in enumerate(pieces):
             here = min(piece.shape[2], n_frames)
             n_frames -= here
-            taken.append(piece[:, :, :here])
+            some = piece[:, :, :here]
+            taken.append(some.to(steps[i].dtype).mul_(steps[i]) if steps else some)
             if here < piece.shape[2]:
                 rest.append(piece[:, :, here:])
+                left += steps[i : i + 1]
                 self.cut.update((name,) if here else ())
         # Where nothing is left, a piece of no frames tells the shape.
-        self.kept[name] = tuple(rest) or (taken[-1][:, :, :0].clone(),)
+        self.kept[name] = tuple(rest) or (pieces[-1][:, :, :0].clone(),)
+        if steps:
+            self.kept[name + _STEPS] = left or steps[-1:]
         return taken
 
     def settle(self, name: str) -> None:
@@ -168,6 +198,14 @@ class Part:
         if not n_frames:
             return features.new_empty(*features.shape[:2], 0, features.shape[3] // 2)
         return F.avg_pool2d(features[:, :, :n_frames], 2)
+
+
+def _step_of(features: FramedFeatures) -> Float[Tensor, "batch _feature 1 1"]:
+    """So that eight bits reach to the largest of each channel."""
+    if not features.numel():
+        return features.new_ones(*features.shape[:2], 1, 1)
+    largest = F.adaptive_max_pool2d(features, 1)  # as `amax`, which takes ten times as long
+    return largest.clamp_min_(torch.finfo(features.dtype).tiny * 2**9) / _MOST
 
 
 def without_rooms(kept: dict[str, tuple[Tensor, ...]]) -> dict[str, tuple[Tensor, ...]]:

@@ -22,6 +22,8 @@ a window's border those whose masks are not used."""
 AHEAD = 512
 """Frames that X-UMX's LSTMs hear behind those whose masks are wanted. What lies farther behind is lost in rounding, but
 where a song is quiet for long: all of "Caesium", with the weights that ship, changes by -77 dB or less."""
+_FRAMES = 64
+"""Frames that the U-Net hears at once: few, so that features stay near the processor, and small."""
 _TOGETHER = 128
 """Frames for which X-UMX makes masks at once."""
 
@@ -52,15 +54,10 @@ def open_mask_stream(model: nn.Module, n_frames: int, n_together: int) -> MaskSt
         n_together: Times the usual number of frames that the U-Net takes at once, where there is memory for them.
     """
     if can_stream(model):
-        return UNetStream(cast("UNet", model), _frames_together(cast("UNet", model)) * n_together)
+        return UNetStream(cast("UNet", model), _FRAMES * n_together)
     if isinstance(model, XUMX):
         return XUMXStream(model, max(WINDOW - AHEAD, n_frames))
     return WindowedMasks(model, SegmentGrid(max(WINDOW, n_frames + OVERLAP), OVERLAP, CONTEXT))
-
-
-def _frames_together(model: UNet) -> int:
-    """Few of a wide network, whose features then stay near the processor; more of a narrow one: each call costs."""
-    return 64 if model.config.is_wide else 192
 
 
 class XUMXStream:

@@ -40,14 +40,25 @@ class StemSum:
             size = self.size.unsqueeze(-4)
             magnitudes = masks.mul_(size) if in_place else masks * size
             self._filtered = wiener(magnitudes, self.spec, n_iterations, shares=shares, onto=self._filtered)
-            return
-        if shares is not None:
-            factors = shares.to(masks)[:, None, None, None]
-            masks = masks.mul_(factors) if in_place else masks * factors
-        if self._masks is None:
+        elif self._masks is None:
+            factors = None if shares is None else _as_factors(shares, masks)
+            masks = masks if factors is None else masks.mul_(factors) if in_place else masks * factors
             self._masks = masks
         else:
-            self._masks = self._masks.add_(masks) if in_place else self._masks + masks
+            factors = masks.new_ones(()) if shares is None else _as_factors(shares, masks)
+            self._masks = self._masks.addcmul_(masks, factors) if in_place else self._masks + masks * factors
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether masks were added that no filter takes."""
+        return self._masks is not None
+
+    def add_some(self, masks: StemMagnitudes, first_frame: int, shares: Shares) -> None:
+        """As `add`, masks of some of the frames, where it `has_masks`; in place."""
+        if self._masks is None:
+            raise ValueError("only to masks of all frames can those of some be added")
+        place = self._masks[..., first_frame : first_frame + masks.shape[-1]]
+        place.addcmul_(masks, _as_factors(shares, masks))
 
     def stem(
         self, source: int, channel: int, n_samples: int, n_fft: int, hop_length: int
@@ -62,3 +73,7 @@ class StemSum:
         if total is None:
             raise ValueError("nothing was added")
         return istft(total, n_samples, n_fft, hop_length)
+
+
+def _as_factors(shares: Shares, masks: StemMagnitudes) -> Float[Tensor, "source 1 1 1"]:
+    return shares.to(masks)[:, None, None, None]

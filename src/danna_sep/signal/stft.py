@@ -54,9 +54,12 @@ def istft(
     if n_fft % hop_length:
         signal = torch.istft(spec.reshape(-1, *spec.shape[-2:]), n_fft, hop_length, window=window, length=n_samples)
         return signal.reshape(*spec.shape[:-2], n_samples)
-    frames = torch.fft.irfft(spec.transpose(-1, -2), n_fft) * window
+    frames = torch.fft.irfft(spec.transpose(-1, -2), n_fft)
+    frames = frames * window if frames.requires_grad else frames.mul_(window)
     total = _overlap_add(window.square().expand(spec.shape[-1], n_fft), hop_length)[n_fft // 2 :]
-    signal = _overlap_add(frames, hop_length)[..., n_fft // 2 :] * torch.where(total > _LEAST, 1 / total, 0)
+    signal = _overlap_add(frames, hop_length)[..., n_fft // 2 :]
+    share = torch.where(total > _LEAST, 1 / total, 0)
+    signal = signal * share if signal.requires_grad else signal.mul_(share)
     n_missing = n_samples - signal.shape[-1]
     return F.pad(signal, (0, n_missing)) if n_missing > 0 else signal[..., :n_samples]
 
