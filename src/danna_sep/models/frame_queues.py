@@ -100,6 +100,9 @@ class Part:
             step = _step_of(features)
             self.kept[name + _STEPS] = (*(step for step, waiting in steps if waiting.shape[2]), step)
             piece = (features * step.reciprocal()).round_().to(torch.uint8)
+        if not piece.numel():
+            self._append(name, piece.clone())
+            return
         waiting = {piece.untyped_storage().data_ptr() for piece in self.kept.get(name, ())}
         rooms = self.kept.get(name + _ROOMS, ())
         free = [room for room in rooms if room.shape == piece.shape and room.data_ptr() not in waiting]
