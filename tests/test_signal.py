@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from danna_sep.signal.blend import Weighted, blend
 from danna_sep.signal.overlap_add import SegmentGrid, cut, join
 from danna_sep.signal.resample import resample
-from danna_sep.signal.stft import istft, stft
+from danna_sep.signal.stft import istft, magnitude_of, stft
 
 
 def test_stft_is_scipys() -> None:
@@ -147,3 +147,19 @@ def test_a_blend_has_the_widest_of_its_types() -> None:
     blended = blend([(single, torch.tensor([0.5, 0.5])), (double, torch.tensor([0.5, 0.5]))])
     assert blended.dtype == torch.float64
     assert torch.allclose(blended, (single + double) / 2)
+
+
+@pytest.mark.parametrize("scale", [1e-15, 1.0, 1e15, 1e25])
+def test_magnitudes_of_any_loudness(scale: float) -> None:
+    """Their powers may leave single precision where they themselves do not."""
+    spec = scale * torch.randn(2, 9, 7, dtype=torch.complex64, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(magnitude_of(spec), spec.abs(), rtol=1e-6, atol=0)
+    assert magnitude_of(spec[..., :0]).shape == (2, 9, 0)
+
+
+def test_the_slope_of_no_magnitude_is_finite() -> None:
+    """Of silence a root's would not be."""
+    spec = torch.zeros(3, dtype=torch.complex64, requires_grad=True)
+    magnitude_of(spec).sum().backward()
+    assert spec.grad is not None
+    assert spec.grad.abs().max() == 0

@@ -40,13 +40,11 @@ class StemSum:
             size = self.size.unsqueeze(-4)
             magnitudes = masks.mul_(size) if in_place else masks * size
             self._filtered = wiener(magnitudes, self.spec, n_iterations, shares=shares, onto=self._filtered)
-        elif self._masks is None:
-            factors = None if shares is None else _as_factors(shares, masks)
-            masks = masks if factors is None else masks.mul_(factors) if in_place else masks * factors
-            self._masks = masks
-        else:
-            factors = masks.new_ones(()) if shares is None else _as_factors(shares, masks)
-            self._masks = self._masks.addcmul_(masks, factors) if in_place else self._masks + masks * factors
+            return
+        if shares is not None:
+            factors = _as_factors(shares, masks)
+            masks = masks.mul_(factors) if in_place else masks * factors
+        self._masks = masks if self._masks is None else self._masks + masks
 
     @property
     def has_masks(self) -> bool:

@@ -33,10 +33,16 @@ def stft(
 
 
 def magnitude_of(spec: Complex[Tensor, "*axes"]) -> Float[Tensor, "*axes"]:
-    """Absolute values; in a third of the time, and nothing of less than 1e-19, where no slope is asked for."""
-    if spec.requires_grad:
-        return spec.abs()
-    return torch.addcmul(spec.real.square(), spec.imag, spec.imag).sqrt_()
+    """Absolute values.
+
+    Where no slope is asked for, as roots of powers, in a third of the time: what is below 1e-19 is then nothing. Powers
+    that overflow are not used.
+    """
+    if not spec.requires_grad and spec.numel():
+        power = torch.addcmul(spec.real.square(), spec.imag, spec.imag)
+        if bool(power.amax().isfinite()):
+            return power.sqrt_()
+    return spec.abs()
 
 
 def istft(
