@@ -1,6 +1,10 @@
 """Put songs' stems into a few small files, to be sent to a machine where `resident.py` trains on them.
 
-    python bundle/pack.py --data SONGS --share 3 --data OTHERS --share 1 --out work/packed
+    python bundle/pack.py --data SONGS --share drums=3,vocals=1 --data OTHERS --share 1 --out work/packed
+
+A share is how often stems are drawn from a folder's songs: one figure, or one for each source that is drawn from it.
+Songs of which nothing is known but that nobody sings (a manifest's `mixture`, and `"silent": ["vocals"]`) are packed as
+accompaniments: other songs' vocals are put over them, and the rest is known as a whole only. `mixture` is their share.
 
 Stems are coded with Opus (some 150 kbit/s for four), which changes what is heard little and the size by a factor of
 ten; as if 44.1 kHz were 48, so that nothing is resampled. The songs of the first `--data` come first, the others at
@@ -14,7 +18,7 @@ import io
 import json
 import math
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -24,9 +28,10 @@ import numpy.typing as npt
 import soundfile
 
 from danna_sep.songs import Song, find_songs
+from danna_sep.songs.song import MIXTURE
 from danna_sep.types import SOURCES
 
-KBIT_S = {"drums": 48, "bass": 32, "other": 48, "vocals": 64}
+KBIT_S = {"drums": 48, "bass": 32, "other": 48, "vocals": 64, MIXTURE: 96}
 CODED_AS_HZ = 48_000
 
 
@@ -38,14 +43,31 @@ def coded(stem: npt.NDArray[np.float32], kbit_s: float) -> bytes:
     return file.getvalue()
 
 
-def packed(song: Song, share: float, rate: float) -> dict[str, bytes]:
+def shares(given: str) -> dict[str, float]:
+    """By source, and for mixtures: "2", or "drums=2,vocals=0.5"; what is not named has none."""
+    parts = given.split(",")
+    if len(parts) == 1 and "=" not in given:
+        return dict.fromkeys(KBIT_S, float(given))
+    named = {name: float(share) for name, _, share in (part.partition("=") for part in parts)}
+    if unknown := sorted(set(named) - set(KBIT_S)):
+        raise argparse.ArgumentTypeError(f"{unknown[0]}: not one of {', '.join(KBIT_S)}")
+    return named
+
+
+def is_accompaniment(song: Song) -> bool:
+    """Whether all that is known of it is that nobody sings."""
+    return MIXTURE in song.files and song.annotated == ("vocals",) and "vocals" in song.silent
+
+
+def packed(song: Song, odds: Mapping[str, float], rate: float) -> dict[str, bytes]:
     """The files of a song by name; all its stems quieter if one of them would clip."""
-    stems = {source: song.read_stem(source, 0, song.n_frames) for source in SOURCES if source in song.files}
+    names = (MIXTURE,) if is_accompaniment(song) else SOURCES
+    stems = {name: song.read_stem(name, 0, song.n_frames) for name in names if name in song.files}
     gain = np.float32(min(1.0, 1 / max(float(np.abs(stem).max()) for stem in stems.values())))
     files = {f"{source}.opus": coded(gain * stem, rate * KBIT_S[source]) for source, stem in stems.items()}
     manifest = {
         "name": song.name,
-        "odds": share,
+        "odds": odds,
         "n_frames": song.n_frames,
         "silent": sorted(song.silent),
     }
@@ -70,7 +92,7 @@ def write(songs: Iterator[dict[str, bytes]], folder: Path, most_bytes: float) ->
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, action="append", required=True, help="songs with stems; may be repeated")
-    parser.add_argument("--share", type=float, action="append", required=True, help="of what is drawn, one for each")
+    parser.add_argument("--share", type=shares, action="append", required=True, help="of what is drawn, one for each")
     parser.add_argument("--rate", type=float, default=1.0, help="bit rates, times this")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--megabytes", type=float, default=48, help="of a file, at most")
@@ -79,12 +101,12 @@ def main() -> None:
     if any(arguments.out.glob("*.tar")):
         parser.error(f"{arguments.out}: there are archives in it already; give another folder")
     arguments.out.mkdir(parents=True, exist_ok=True)
-    chosen: list[tuple[Song, float]] = []
+    chosen: list[tuple[Song, dict[str, float]]] = []
     n_first = 0
     for folder, share in zip(arguments.data, arguments.share, strict=True):
         songs = [song for song in find_songs(folder) if song.split in (None, "train")]
         length = sum(song.n_frames for song in songs)
-        chosen += [(song, share * song.n_frames / length) for song in songs]
+        chosen += [(song, {name: of * song.n_frames / length for name, of in share.items()}) for song in songs]
         n_first = n_first or len(songs)
     order = [*range(n_first), *(n_first + np.random.default_rng(0).permutation(len(chosen) - n_first))]
     with ProcessPoolExecutor(arguments.processes) as pool:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,8 +18,11 @@ import soundfile
 import torch
 from torch import Tensor
 
+from danna_sep.songs.song import MIXTURE
 from danna_sep.types import SAMPLE_RATE, SOURCES
 
+TOGETHER = ""
+"""In the place of a stem's name: all four, of one song and place."""
 LOUDEST = 1.99
 """What `pack.py` keeps within full scale, coding may leave a little above it."""
 STEP = 2**14
@@ -29,12 +33,28 @@ P_REDRAW = 0.85
 """Chance that a stem quieter than that (RMS, dB of full scale) is drawn again."""
 P_COHERENT = 0.25
 """Share of a batch's items that are of one song and place."""
+P_ACCOMPANIED = 0.125
+"""Share of a batch's items that are vocals over an accompaniment, where there are any."""
 N_TRIES = 10
 
 
 def n_coherent(batch_size: int) -> int:
     """Items of a batch that are of one song and place."""
     return round(P_COHERENT * batch_size)
+
+
+class Drawn(NamedTuple):
+    """A batch.
+
+    Attributes:
+        stems: Axes batch, source, channel, time.
+        annotated: Which of them are known; the others are one sound, in the place of the first of them.
+        seeds: For each item's augmentation.
+    """
+
+    stems: Tensor
+    annotated: Tensor
+    seeds: Tensor
 
 
 @dataclass
@@ -47,9 +67,12 @@ class Stem:
 
 @dataclass
 class PooledSong:
-    """A song, its stems by source; None where it is silent."""
+    """A song, its stems by source, None where it is silent; or under "mixture" an accompaniment.
 
-    odds: float
+    `odds` say how often it is drawn, by these names and under "" for all of its stems together.
+    """
+
+    odds: Mapping[str, float]
     n_frames: int
     stems: dict[str, Stem | None]
 
@@ -81,14 +104,14 @@ class Pool:
             except (OSError, tarfile.TarError, ValueError, KeyError) as error:
                 raise SystemExit(f"{path}: not one of pack.py's archives, or damaged; send it again") from error
             self.songs = self.songs + songs
-            self.chances = {source: self._chances(source) for source in (*SOURCES, "")}
+            self.chances = {name: self._chances(name) for name in (*SOURCES, MIXTURE, TOGETHER)}
             minutes = sum(song.n_frames for song in self.songs) / SAMPLE_RATE / 60
             print(f"{path.name}: {len(songs)} songs in {time.monotonic() - began:.1f} s; {minutes:.0f} min", flush=True)
 
     def _decoded(self, files: Mapping[str, bytes]) -> PooledSong:
         about = json.loads(files["manifest.json"])
         stems: dict[str, Stem | None] = dict.fromkeys(about["silent"])
-        for source in SOURCES:
+        for source in (*SOURCES, MIXTURE):
             if f"{source}.opus" not in files:
                 continue
             samples, _ = soundfile.read(io.BytesIO(files[f"{source}.opus"]), dtype="float32", always_2d=True)
@@ -96,18 +119,21 @@ class Pool:
             energy = np.concatenate(([0.0], np.square(whole, dtype=np.float64).mean(1).cumsum()))
             numbers = np.ascontiguousarray((samples.T.clip(-LOUDEST, LOUDEST) * STEP).astype(np.int16))
             stems[source] = Stem(torch.from_numpy(numbers).to(self.device), energy)
-        return PooledSong(about["odds"], about["n_frames"], stems)
+        odds: dict[str, float] = about["odds"]
+        if all(source in stems for source in SOURCES):
+            odds[TOGETHER] = min(odds.get(source, 0) for source in SOURCES)
+        return PooledSong(odds, about["n_frames"], stems)
 
-    def _chances(self, source: str) -> tuple[list[PooledSong], npt.NDArray[np.float64]]:
-        """Songs that tell of a source, or for "" of all four."""
-        some = [song for song in self.songs if (source in song.stems if source else len(song.stems) == len(SOURCES))]
-        if not some and source:
-            raise SystemExit(f"{self.folder}: no song has {source}")
-        odds = np.array([song.odds for song in some])
+    def _chances(self, name: str) -> tuple[list[PooledSong], npt.NDArray[np.float64]]:
+        """Songs that have a stem, or all of them, and how often each is drawn, summed up."""
+        some = [song for song in self.songs if (name == TOGETHER or name in song.stems) and song.odds.get(name, 0) > 0]
+        if not some and name in SOURCES:
+            raise SystemExit(f"{self.folder}: no song has {name}")
+        odds = np.array([song.odds[name] for song in some])
         return some, odds.cumsum() / max(1e-20, odds.sum())
 
-    def _song(self, source: str) -> PooledSong:
-        songs, chances = self.chances[source]
+    def _song(self, name: str) -> PooledSong:
+        songs, chances = self.chances[name]
         return songs[min(int(np.searchsorted(chances, self.rng.random())), len(songs) - 1)]
 
     def _excerpt(self, stem: Stem | None, start: int, n_frames: int) -> Tensor:
@@ -126,21 +152,35 @@ class Pool:
         mean = (stem.energy[end] - stem.energy[first]) * LEVEL_HOP / n_frames
         return bool(10 * np.log10(mean + 1e-20) < QUIET_DB)
 
-    def draw(self, batch_size: int, n_frames: int) -> tuple[Tensor, Tensor]:
-        """Stems (batch, source, channel, time), those of one song each first, and seeds for their augmentation."""
+    def _sounding(self, name: str, n_frames: int) -> Tensor:
+        """An excerpt of one of the songs that have such a stem, seldom one where it is silent."""
+        for _ in range(N_TRIES):
+            song = self._song(name)
+            start = self._place(song, n_frames)
+            if self.rng.random() >= P_REDRAW or not self._is_quiet(song.stems[name], start, n_frames):
+                break
+        return self._excerpt(song.stems[name], start, n_frames)
+
+    def _place(self, song: PooledSong, n_frames: int) -> int:
+        return int(self.rng.integers(max(1, song.n_frames - n_frames)))
+
+    def draw(self, batch_size: int, n_frames: int) -> Drawn:
+        """A batch: first stems of one song each, last vocals over accompaniments, in between stems of any songs."""
+        n_last = round(P_ACCOMPANIED * batch_size) if self.chances[MIXTURE][0] else 0
         rows = []
         for item in range(batch_size):
-            if item < n_coherent(batch_size) and self.chances[""][0]:
-                song = self._song("")
-                start = int(self.rng.integers(max(1, song.n_frames - n_frames)))
+            if item < n_coherent(batch_size) and self.chances[TOGETHER][0]:
+                song = self._song(TOGETHER)
+                start = self._place(song, n_frames)
                 rows += [self._excerpt(song.stems[source], start, n_frames) for source in SOURCES]
-                continue
-            for source in SOURCES:
-                for _ in range(N_TRIES):
-                    song = self._song(source)
-                    start = int(self.rng.integers(max(1, song.n_frames - n_frames)))
-                    if self.rng.random() >= P_REDRAW or not self._is_quiet(song.stems[source], start, n_frames):
-                        break
-                rows.append(self._excerpt(song.stems[source], start, n_frames))
+            elif item >= batch_size - n_last:
+                accompaniment, vocals = self._sounding(MIXTURE, n_frames), self._sounding("vocals", n_frames)
+                silence = torch.zeros_like(vocals)
+                rows += [accompaniment, silence, silence, vocals]
+            else:
+                rows += [self._sounding(source, n_frames) for source in SOURCES]
         stems = torch.stack(rows).float().div_(STEP).unflatten(0, (batch_size, len(SOURCES)))
-        return stems, torch.from_numpy(self.rng.integers(2**62, size=batch_size))
+        annotated = torch.ones(batch_size, len(SOURCES), dtype=torch.bool)
+        annotated[batch_size - n_last :, : SOURCES.index("vocals")] = False
+        seeds = torch.from_numpy(self.rng.integers(2**62, size=batch_size))
+        return Drawn(stems, annotated, seeds)

@@ -17,7 +17,7 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
@@ -37,7 +37,6 @@ from danna_sep.training.objective import objective
 from danna_sep.training.recipe import Recipe, with_settings
 from danna_sep.training.recipes import find_recipe
 from danna_sep.training.statistics import fit_statistics
-from danna_sep.types import SOURCES
 
 N_SAMPLES = 255 * 1024
 WARM_UP_STEPS = 150
@@ -77,13 +76,17 @@ class Learner:
     recipe: Recipe
     share: float
     device: torch.device
+    begun: weights.WeightsFile | None = None
     step: int = 0
     model: Model = field(init=False)
     losses: list[Tensor] = field(default_factory=list)
     underway: deque[torch.cuda.Event] = field(default_factory=deque)
 
     def __post_init__(self) -> None:
-        self.model = build(self.recipe.model, self.recipe.config).to(self.device)
+        self.model = build(self.recipe.model, self.recipe.config)
+        if self.begun is not None:
+            self.model.load_state_dict(self.begun.entries)
+        self.model.to(self.device)
         if self.recipe.model == "unet":
             self.model.to(memory_format=torch.channels_last)
         self.average = copy.deepcopy(self.model).requires_grad_(False).eval()
@@ -162,7 +165,7 @@ def begin(learners: list[Learner], batch: Batch) -> None:
     if batch.made is not None:
         batch.made.synchronize()
     for learner in learners:
-        if isinstance(learner.model, XUMX):
+        if isinstance(learner.model, XUMX) and learner.begun is None:
             fit_statistics(learner.model, [batch.stems.sum(1)])
     if batch.made is not None:
         torch.cuda.synchronize()
@@ -175,7 +178,6 @@ def batches(
     n_frames = N_SAMPLES + margin(N_SAMPLES, recipe.augment)
     in_tune = replace(recipe.augment, p_speed=0.0, p_pitch=0.0)
     stream = torch.cuda.Stream() if pool.device.type == "cuda" else None
-    known = combinations_of(torch.ones(batch_size, len(SOURCES), dtype=torch.bool)).to(pool.device)
     taking = ThreadPoolExecutor(1)
     arriving = taking.submit(pool.take_in)
     while not stop.is_set():
@@ -186,7 +188,8 @@ def batches(
             time.sleep(0.2)
             continue
         with nullcontext() if stream is None else torch.cuda.stream(stream):
-            given, seeds = pool.draw(batch_size, n_frames)
+            given, annotated, seeds = pool.draw(batch_size, n_frames)
+            known = combinations_of(annotated, with_mixture=True).to(pool.device)
             n = n_coherent(batch_size)
             ways = (slice(0, n), in_tune), (slice(n, batch_size), recipe.augment)
             parts = [augment(given[some], seeds[some], N_SAMPLES, way) for some, way in ways if len(given[some])]
@@ -195,16 +198,36 @@ def batches(
         ready.put(Batch(stems, known, made))
 
 
-def train(folder: Path, out: Path, seconds: float, batch_size: int, notes: Mapping[str, str]) -> None:
+def learners_of(models: Sequence[str], begun: Sequence[Path], rate: float, device: torch.device) -> list[Learner]:
+    """Those that are wanted, going on from given weights or from nothing.
+
+    Raises:
+        SystemExit: Weights of a model that is not trained, or of another size.
+    """
+    files = {file.model: file for file in map(weights.read, begun)}
+    found = []
+    for name, (settings, share) in RECIPES.items():
+        recipe = with_settings(find_recipe(name), (*AUGMENTATION, *settings))
+        if models and recipe.model not in models:
+            continue
+        file = files.pop(recipe.model, None)
+        if file is not None:
+            recipe = replace(recipe, config=file.config)
+        optimiser = replace(recipe.optimiser, lr=rate * recipe.optimiser.lr)
+        found.append(Learner(replace(recipe, optimiser=optimiser), share, device, file))
+    if files:
+        raise SystemExit(f"{next(iter(files))}: weights to go on from, and not trained; name it with --model")
+    return found
+
+
+def train(
+    learners: list[Learner], folder: Path, out: Path, seconds: float, batch_size: int, notes: Mapping[str, str]
+) -> None:
     """Until time is up."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = learners[0].device
     torch.backends.cudnn.benchmark = True
     torch.backends.cuda.matmul.allow_tf32 = True
     began = time.time()
-    learners = [
-        Learner(with_settings(find_recipe(name), (*AUGMENTATION, *settings)), share, device)
-        for name, (settings, share) in RECIPES.items()
-    ]
     pool = Pool(folder, device)
     ready: queue.Queue[Batch | BaseException] = queue.Queue(3)
     stop = threading.Event()
@@ -271,10 +294,15 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("--batch", type=int, default=24)
+    parser.add_argument("--model", action="append", default=[], help="only this one; may be repeated; default: all")
+    parser.add_argument("--from", action="append", default=[], dest="begun", type=Path, help="weights to go on from")
+    parser.add_argument("--rate", type=float, default=1.0, help="learning rates, times this")
     parser.add_argument("--training", default="", help="a note for the weights' headers")
     arguments = parser.parse_args()
     notes = {"training": arguments.training} if arguments.training else {}
-    train(arguments.songs, arguments.out, arguments.seconds, arguments.batch, notes)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    learners = learners_of(arguments.model, arguments.begun, arguments.rate, device)
+    train(learners, arguments.songs, arguments.out, arguments.seconds, arguments.batch, notes)
 
 
 if __name__ == "__main__":

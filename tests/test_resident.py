@@ -70,7 +70,7 @@ def test_what_is_packed_is_drawn(tmp_path: Path) -> None:
     pool = Pool(tmp_path / "packed", torch.device("cpu"))
     pool.take_in()
     pool.take_in()
-    assert [song.odds for song in pool.songs] == [3, 1], "taken in once"
+    assert [song.odds["other"] for song in pool.songs] == [3, 1], "taken in once"
     whole = pool.songs[0]
     for index, source in enumerate(STEMS):
         stem = whole.stems[source]
@@ -78,13 +78,71 @@ def test_what_is_packed_is_drawn(tmp_path: Path) -> None:
         given = tone(200.0 * (index + 1)).T
         error = stem.samples[:, : given.shape[1]].numpy() / 2**14 - given
         assert 10 * np.log10(np.square(given).mean() / np.square(error).mean()) > 15, source
-    stems, seeds = pool.draw(8, 4 * RATE)
+    stems, annotated, seeds = pool.draw(8, 4 * RATE)
     assert (stems.shape, seeds.shape) == ((8, 4, 2, 4 * RATE), (8,))
+    assert annotated.all()
     assert not stems[..., 3 * RATE + 1000 :].any()
     assert stems[:, :, :, :RATE].square().mean((2, 3)).min() > 0.01, "tones have no silence"
-    others = [pool._song("other").odds for _ in range(400)]
+    others = [pool._song("other").odds["other"] for _ in range(400)]
     assert others.count(1) == pytest.approx(100, abs=40)
-    assert {pool._song("bass").odds for _ in range(50)} == {3}
+    assert {pool._song("bass").odds["bass"] for _ in range(50)} == {3}
+
+
+@pytest.mark.usefixtures("bundle_modules")
+def test_accompaniments_get_other_songs_vocals_and_shares_are_by_source(tmp_path: Path) -> None:
+    """What only is known as a whole must teach vocals and the sum of the rest, and nothing else."""
+    from pool import Pool
+
+    songs = tmp_path / "songs" / "all"
+    songs.mkdir(parents=True)
+    for index, source in enumerate(STEMS):
+        soundfile.write(songs / f"{source}.flac", tone(200.0 * (index + 1)), RATE)
+    instrumental = tmp_path / "instrumentals" / "one.flac"
+    instrumental.parent.mkdir()
+    soundfile.write(instrumental, tone(3000), RATE)
+    entry = {"name": "one", "mixture": instrumental.name, "silent": ["vocals"]}
+    manifest = {"format": "danna-sep songs", "version": 1, "songs": [entry]}
+    (instrumental.parent / "songs.json").write_text(json.dumps(manifest))
+    command = [sys.executable, str(BUNDLE / "pack.py"), "--data", str(songs.parent), "--data", str(instrumental.parent)]
+    command += ["--share", "drums=1,bass=1,other=1,vocals=0.5", "--share", "1", "--out", str(tmp_path / "packed")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    pool = Pool(tmp_path / "packed", torch.device("cpu"))
+    pool.take_in()
+    assert pool.songs[0].odds == {"drums": 1, "bass": 1, "other": 1, "vocals": 0.5, "": 0.5}
+    stems, annotated, _ = pool.draw(16, RATE)
+    assert annotated[:14].all()
+    assert annotated[14:].tolist() == [[False, False, False, True]] * 2
+    spectra = torch.fft.rfft(stems[14:, :, 0]).abs()
+    assert not stems[14:, 1:3].any()
+    assert (spectra[:, 0].argmax(-1) - 3000).abs().max() <= 1
+    assert (spectra[:, 3].argmax(-1) - 800).abs().max() <= 1
+
+
+def test_shares_of_what_is_not_packed_are_refused(tmp_path: Path) -> None:
+    command = [sys.executable, str(BUNDLE / "pack.py"), "--data", str(tmp_path), "--share", "drum=1", "--out", "x"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "drum: not one of drums, bass, other, vocals, mixture" in done.stderr
+
+
+@pytest.mark.usefixtures("bundle_modules")
+def test_training_goes_on_from_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With their configuration, at the rate that is asked for; those of a model that is not trained are refused."""
+    import resident
+
+    cpu = torch.device("cpu")
+    monkeypatch.setitem(resident.RECIPES, "small-xumx", (("config.hidden=8",), 0.5))
+    (first,) = resident.learners_of(["xumx"], [], 1.0, cpu)
+    first.write(tmp_path / "first.safetensors", {})
+    monkeypatch.setitem(resident.RECIPES, "small-xumx", (("config.hidden=16",), 0.5))
+    (second,) = resident.learners_of(["xumx"], [tmp_path / "first.safetensors"], 0.5, cpu)
+    assert second.recipe.config["hidden"] == 8
+    assert second.recipe.optimiser.lr == 0.5 * first.recipe.optimiser.lr
+    for name, entry in first.model.state_dict().items():
+        assert torch.allclose(second.model.state_dict()[name].double(), entry.double(), atol=1e-3), name
+    with pytest.raises(SystemExit, match="xumx: weights to go on from"):
+        resident.learners_of(["demucs"], [tmp_path / "first.safetensors"], 1.0, cpu)
 
 
 @pytest.mark.usefixtures("bundle_modules")
