@@ -88,6 +88,7 @@ def contestant(contest: str, who: str) -> Callable[[Any], Any]:
             model = network(name)
             if precision == "bf16":
                 lower(model)
+                model.waits_coarsely = name == "unet"
             separators[name] = WaveformSeparator(framed(model)) if name == "demucs" else MaskSeparator(model)
         return Blend(separators, ORIGINAL_BLEND) if len(names) > 1 else separators[names[0]]
 
@@ -248,6 +249,7 @@ def whole(precision: str) -> Any:
         model = network(name)
         if precision == "bf16":
             lower(model)
+            model.waits_coarsely = name == "unet"
         if name == "demucs":
             parts[name] = OriginalDemucs(model)
         else:

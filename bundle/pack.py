@@ -69,7 +69,7 @@ def packed(song: Song, odds: Mapping[str, float], rate: float) -> dict[str, byte
         "name": song.name,
         "odds": odds,
         "n_frames": song.n_frames,
-        "silent": sorted(song.silent),
+        "silent": [] if is_accompaniment(song) else sorted(song.silent),
     }
     return {"manifest.json": json.dumps(manifest).encode(), **files}
 

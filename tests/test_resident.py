@@ -97,13 +97,17 @@ def test_accompaniments_get_other_songs_vocals_and_shares_are_by_source(tmp_path
     songs.mkdir(parents=True)
     for index, source in enumerate(STEMS):
         soundfile.write(songs / f"{source}.flac", tone(200.0 * (index + 1)), RATE)
-    instrumental = tmp_path / "instrumentals" / "one.flac"
-    instrumental.parent.mkdir()
-    soundfile.write(instrumental, tone(3000), RATE)
-    entry = {"name": "one", "mixture": instrumental.name, "silent": ["vocals"]}
-    manifest = {"format": "danna-sep songs", "version": 1, "songs": [entry]}
-    (instrumental.parent / "songs.json").write_text(json.dumps(manifest))
-    command = [sys.executable, str(BUNDLE / "pack.py"), "--data", str(songs.parent), "--data", str(instrumental.parent)]
+    game = tmp_path / "game" / "one"
+    game.mkdir(parents=True)
+    for name in ("guitar.ogg", "song.ogg", "choir.ogg"):
+        soundfile.write(game / name, tone(3000), RATE)
+    (tmp_path / "game" / "origin.json").write_text('{"bank": "a game"}')
+    listed = tmp_path / "instrumentals"
+    program = [sys.executable, str(BUNDLE / "instrumentals.py"), str(game.parent), "--out", str(listed)]
+    done = subprocess.run([*program, "--except", "choir"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, f"1 songs in {listed}\n"), done.stderr
+    assert json.loads((listed / "origins.json").read_text()) == [{"bank": "a game"}]
+    command = [sys.executable, str(BUNDLE / "pack.py"), "--data", str(songs.parent), "--data", str(listed)]
     command += ["--share", "drums=1,bass=1,other=1,vocals=0.5", "--share", "1", "--out", str(tmp_path / "packed")]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

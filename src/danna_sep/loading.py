@@ -30,6 +30,7 @@ class _Use:
     whole: bool = False
     device: str | torch.device = "cpu"
     precision: str = "f32"
+    is_exact: bool = True
 
 
 def load(
@@ -49,7 +50,8 @@ def load(
         shifts: Runs of the waveform model, averaged.
         whole: Separate as the authors did, on whole tracks; matters to the original system only.
         device: Where the parameters go.
-        precision: Of our networks' arithmetic: "f32", "bf16", or "auto"; see `resolve_precision`.
+        precision: Of our networks' arithmetic: "f32", "bf16", or "auto"; see `resolve_precision`. But with "f32", and for
+            whole tracks, what waits in a U-Net's stream does so in eight bits.
 
     Raises:
         ConfigError: No such preset, stem or precision, or a preset file that cannot be used.
@@ -60,7 +62,7 @@ def load(
     if shifts < 1:
         raise ConfigError(f"shifts must be at least 1, not {shifts}")
     presets.check_sources(sources)
-    use = _Use(shifts, whole, device, resolve_precision(precision, device, whole))
+    use = _Use(shifts, whole, device, resolve_precision(precision, device, whole), precision == "f32" or whole)
     return _load(preset, tuple(sources), use, ())
 
 
@@ -128,6 +130,7 @@ def _load_model(path: Path, use: _Use, in_the_originals_way: bool = False) -> Se
     from danna_sep.models import build
     from danna_sep.models.demucs_framed import framed
     from danna_sep.models.precision import lower
+    from danna_sep.models.unet import UNet
     from danna_sep.separators import MaskSeparator, WaveformSeparator
 
     kind, config, notes = weights.read_header(path)
@@ -135,6 +138,8 @@ def _load_model(path: Path, use: _Use, in_the_originals_way: bool = False) -> Se
         model = build(kind, config)
     if use.precision == "bf16":
         lower(model)
+    if isinstance(model, UNet):
+        model.waits_coarsely = not use.is_exact
     # Entry by entry in the type in which it is used: all of a large model in float32 would be the most memory needed.
     entries = weights.read(path, {name: entry.dtype for name, entry in model.state_dict().items()}).entries
     check_entries(model, entries, str(path))

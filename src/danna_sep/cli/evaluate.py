@@ -119,14 +119,13 @@ def _options(request: Request) -> Options:
     if request.whole and request.segment_s is not None:
         raise ConfigError("--whole and --segment contradict each other; choose one")
     segment_grid(DEFAULT_SEGMENT_S if request.segment_s is None else request.segment_s, request.overlap)
-    device = api.resolve_device(request.device)
     return Options(
         shifts=request.shifts,
         segment_s=request.segment_s,
         overlap=request.overlap,
         whole=request.whole,
-        device=device,
-        precision=api.resolve_precision(request.precision, device, request.whole),
+        device=api.resolve_device(request.device),
+        precision=request.precision,
     )
 
 

@@ -67,10 +67,15 @@ class UNetConfig:
 
 
 class UNet(nn.Module):
-    """Masks from magnitudes."""
+    """Masks from magnitudes.
+
+    Attributes:
+        waits_coarsely: Whether a stream keeps in eight bits what waits in it; see `UNetStream`.
+    """
 
     def __init__(self, config: UNetConfig | None = None) -> None:
         super().__init__()
+        self.waits_coarsely = False
         self.config = config = config or UNetConfig()
         self.encoder = nn.ModuleList()
         widths: list[int] = []

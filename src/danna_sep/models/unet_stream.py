@@ -42,7 +42,8 @@ _UNSEEN = math.log(UNSEEN_MASK / (1 - UNSEEN_MASK))
 class UNetStream:
     """Masks of frames that come in parts: those of the whole track but for rounding, however it is cut.
 
-    In bfloat16 what waits for deeper layers is rounded to eight bits: a little coarser, in half the memory.
+    If the model `waits_coarsely`, what waits for deeper layers is rounded to eight bits: about as coarse as bfloat16, in
+    half of its memory.
 
     Nothing is computed twice. Masks can be had as soon as no later frame changes them: about a minute later in the
     paper's size, for the network sees as far.
@@ -61,7 +62,7 @@ class UNetStream:
         self.model = model
         self.n_frames = n_frames
         self._innermost = 2 ** len(model.config.n_layers)
-        self._coarse = model.output.weight.dtype == torch.bfloat16
+        self._coarse = model.waits_coarsely
         self._kept: dict[str, tuple[Tensor, ...]] = {}
         self._n_heard = self._n_settled = 0
         self._n_bins, self._dtype = 0, torch.float32
