@@ -23,9 +23,9 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
+import av
 import numpy as np
 import numpy.typing as npt
-import soundfile
 
 from danna_sep.songs import Song, find_songs
 from danna_sep.songs.song import MIXTURE
@@ -36,10 +36,17 @@ CODED_AS_HZ = 48_000
 
 
 def coded(stem: npt.NDArray[np.float32], kbit_s: float) -> bytes:
-    """A stem as an Opus file; by libsndfile's scale of compression, from 6 to 256 kbit/s a channel."""
+    """A stem as an Opus file; with little effort, which takes a fifth of the time and loses half a decibel."""
     file = io.BytesIO()
-    level = 1 - (kbit_s / 2 - 6) / 250
-    soundfile.write(file, stem.T, CODED_AS_HZ, format="OGG", subtype="OPUS", compression_level=level)
+    with av.open(file, "w", format="ogg") as container:
+        stream = container.add_stream("libopus", rate=CODED_AS_HZ, layout="stereo")
+        stream.bit_rate, stream.options = round(1000 * kbit_s), {"compression_level": "3"}
+        for start in range(0, stem.shape[1], CODED_AS_HZ):
+            samples = np.ascontiguousarray(stem[:, start : start + CODED_AS_HZ].T).reshape(1, -1)
+            frame = av.AudioFrame.from_ndarray(samples, format="flt", layout="stereo")
+            frame.sample_rate, frame.pts = CODED_AS_HZ, start
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
     return file.getvalue()
 
 

@@ -19,6 +19,7 @@ from danna_sep.songs import Song
 
 BUNDLE = Path(__file__).parent.parent / "bundle"
 pytestmark = pytest.mark.skipif(not BUNDLE.exists(), reason="the package without its sources")
+pytest.importorskip("av", reason="pack.py codes with PyAV")
 
 RATE = 44100
 TINY = """
