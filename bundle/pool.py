@@ -33,7 +33,7 @@ P_REDRAW = 0.85
 """Chance that a stem quieter than that (RMS, dB of full scale) is drawn again."""
 P_COHERENT = 0.25
 """Share of a batch's items that are of one song and place."""
-P_ACCOMPANIED = 0.125
+P_ACCOMPANIED = 0.1875
 """Share of a batch's items that are vocals over an accompaniment, where there are any."""
 N_TRIES = 10
 
