@@ -19,8 +19,13 @@ from danna_sep import weights
 
 NOTES = {
     "licence": "MIT",
-    "origin": "Danna-Sep; trained on CC0 songs by ichbinsoftware, on free samples and on synthetic music; "
-    "see docs/provisional-weights.md for licences and attributions",
+    "origin": "Danna-Sep; trained on CC0 songs by ichbinsoftware, on free samples, free instrumental music and "
+    "synthetic music; see docs/provisional-weights.md for licences and attributions",
+    "attribution": "under CC BY: MuldjordKit by Lars Muldjord / DrumGizmo; Erithacus voicebank, Erithacus Project; "
+    "OLPC / Berklee Sound Library samples, via Tone.js audio; music by avgvst, azrael1322, Johan Brodd, Deceased "
+    "Superior Technician, George Ellinas, FoxSynergy, Sindre Froyn, Gachopin, _ghost, Gren, HaelDB, HorrorPen, Ted "
+    "Kerr, Karl Macklin, Manuel Marino, Szymon Matuszewski, MichaelTheCrow, Zander Noriega, Matthew Pablo, David "
+    "Reeves, Przemyslaw Sikorski, ViRiX, Tuck Vison, Nikola Whallon, Zehydra, Zeropage, Alexandr Zhelanov",
     "provisional": "true",
     "note": "provisional: minutes of training on a GPU, or hours on a CPU",
 }
