@@ -49,8 +49,8 @@ def _original(blend: Mapping[str, Sequence[float]], summary: str) -> Preset:
 PRESETS: Final[Mapping[str, Preset]] = {
     "danna": _bundle(
         {
-            "unet": (0.70, 0.75, 0.50, 0.25),
-            "wide-unet": (0.30, 0.25, 0.50, 0.75),
+            "unet": (0.60, 0.70, 0.45, 0.25),
+            "wide-unet": (0.40, 0.30, 0.55, 0.75),
             "xumx": (0.00, 0.00, 0.00, 0.00),  # these would add nothing
             "demucs": (0.00, 0.00, 0.00, 0.00),
         },
