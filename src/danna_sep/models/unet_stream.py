@@ -42,8 +42,8 @@ _UNSEEN = math.log(UNSEEN_MASK / (1 - UNSEEN_MASK))
 class UNetStream:
     """Masks of frames that come in parts: those of the whole track but for rounding, however it is cut.
 
-    If the model `waits_coarsely`, what waits for deeper layers is rounded to eight bits: about as coarse as bfloat16, in
-    half of its memory.
+    If the model `waits_coarsely`, on a CPU, what waits for deeper layers is rounded to eight bits: about as coarse as
+    bfloat16, in half of its memory.
 
     Nothing is computed twice. Masks can be had as soon as no later frame changes them: about a minute later in the
     paper's size, for the network sees as far.
