@@ -88,7 +88,8 @@ def contestant(contest: str, who: str) -> Callable[[Any], Any]:
             model = network(name)
             if precision == "bf16":
                 lower(model)
-                model.waits_coarsely = name == "unet"
+                if name == "unet":
+                    model.waits_coarsely = True
             separators[name] = WaveformSeparator(framed(model)) if name == "demucs" else MaskSeparator(model)
         return Blend(separators, ORIGINAL_BLEND) if len(names) > 1 else separators[names[0]]
 
@@ -249,7 +250,8 @@ def whole(precision: str) -> Any:
         model = network(name)
         if precision == "bf16":
             lower(model)
-            model.waits_coarsely = name == "unet"
+            if name == "unet":
+                model.waits_coarsely = True
         if name == "demucs":
             parts[name] = OriginalDemucs(model)
         else:

@@ -2,10 +2,10 @@
 
     python bundle/instrumentals.py naev-data edgar-data --out instrumentals --except choir
 
-Writes a manifest of all audio files in the folders: each a mixture without vocals. Files whose path holds a word of
-`--except` are left out. A folder whose files lie as `guitar.ogg` and `song.ogg` beside each other is one song, of both.
-A manifest says nothing of licences: an `origin.json` in each folder does, with `bank`, `licence` and `attribution`,
-and is copied into `origins.json` beside it.
+Writes a manifest of the audio files in the folders (Ogg, MP3, Opus, FLAC, WAV): each a mixture without vocals. Files
+whose path from its folder's name on holds a word of `--except` are left out. `guitar.ogg` and `song.ogg` beside each
+other, as in the game Frets on Fire, are one song, with `rhythm.ogg` if there is one. A manifest says nothing of
+licences: an `origin.json` in each folder does, with `bank`, `licence` and `attribution`; `origins.json` gets them all.
 """
 
 from __future__ import annotations
@@ -15,30 +15,44 @@ import json
 from pathlib import Path
 from typing import Any
 
-SUFFIXES = frozenset({".ogg", ".mp3", ".opus", ".flac", ".wav"})
-GAME = ("guitar.ogg", "song.ogg")
-"""Of a song of the game Frets on Fire: the player's part, and the rest."""
+SUFFIXES = frozenset({".ogg", ".oga", ".mp3", ".opus", ".flac", ".wav"})
+GAME = ("song.ogg", "guitar.ogg", "rhythm.ogg")
+"""Of a song of the game: the rest, the player's part, and maybe that of a second player."""
 
 
 def songs_of(folder: Path, left_out: list[str]) -> list[dict[str, Any]]:
-    """Entries of a manifest, in the order of their paths."""
+    """Entries of a manifest, in the order of their paths.
+
+    Raises:
+        SystemExit: No audio files there.
+    """
+    paths = {path.relative_to(folder): path for path in sorted(folder.rglob("*")) if path.suffix.lower() in SUFFIXES}
+    if not paths:
+        raise SystemExit(f"{folder}: no such folder, or no audio files in it")
     entries = []
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() not in SUFFIXES or any(word in str(path) for word in left_out):
+    for name, path in paths.items():
+        if any(word in f"{folder.name}/{name}" for word in left_out):
             continue
-        files = [path.with_name(name) for name in GAME]
-        is_game = path.name in GAME and all(file.is_file() for file in files)
-        if is_game and path.name != GAME[0]:
+        parts = [path.with_name(part) for part in GAME if path.with_name(part).is_file()]
+        is_game = path.name in GAME and len(parts) > 1
+        if is_game and path != parts[0]:
             continue
-        name = path.parent if is_game else path.relative_to(folder).with_suffix("")
-        entries.append(
-            {
-                "name": f"{folder.name}-{name.name}",
-                "mixture": [str(file.resolve()) for file in (files if is_game else [path])],
-                "silent": ["vocals"],
-            }
-        )
+        entry = {"name": f"{folder.name}/{name.parent if is_game else name}", "silent": ["vocals"]}
+        entries.append({**entry, "mixture": [str(file.resolve()) for file in (parts if is_game else [path])]})
     return entries
+
+
+def origin_of(folder: Path) -> Any:
+    """What its `origin.json` says.
+
+    Raises:
+        SystemExit: There is none, or it cannot be read.
+    """
+    path = folder / "origin.json"
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"{path}: must say whose the music is, and cannot be read ({error})") from None
 
 
 def main() -> None:
@@ -47,16 +61,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--except", action="append", default=[], dest="left_out", metavar="WORD")
     arguments = parser.parse_args()
-    songs, origins = [], []
-    for folder in arguments.folders:
-        found = songs_of(folder, arguments.left_out)
-        if not found:
-            parser.error(f"{folder}: no audio files in it")
-        songs += found
-        if (folder / "origin.json").is_file():
-            origins.append(json.loads((folder / "origin.json").read_text(encoding="utf-8")))
-        else:
-            print(f"{folder}: no origin.json, so origins.json will not say whose it is")
+    songs = [song for folder in arguments.folders for song in songs_of(folder, arguments.left_out)]
+    everything = [song["name"] for folder in arguments.folders for song in songs_of(folder, [])]
+    for word in arguments.left_out:
+        if not any(word in name for name in everything):
+            parser.error(f"--except {word}: no file has that in its path")
+    origins = [origin_of(folder) for folder in arguments.folders]
     arguments.out.mkdir(parents=True, exist_ok=True)
     manifest = {"format": "danna-sep songs", "version": 1, "songs": songs}
     (arguments.out / "songs.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")

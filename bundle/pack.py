@@ -4,7 +4,8 @@
 
 A share is how often stems are drawn from a folder's songs: one figure, or one for each source that is drawn from it.
 Songs of which nothing is known but that nobody sings (a manifest's `mixture`, and `"silent": ["vocals"]`) are packed as
-accompaniments: other songs' vocals are put over them, and the rest is known as a whole only. `mixture` is their share.
+accompaniments: other songs' vocals are put over them, and the rest is known as a whole only. `mixture` is their share
+among themselves; how many there are of them is `pool.py`'s. Needs PyAV (`pip install ".[av]"`).
 
 Stems are coded with Opus (some 150 kbit/s for four), which changes what is heard little and the size by a factor of
 ten; as if 44.1 kHz were 48, so that nothing is resampled. The songs of the first `--data` come first, the others at
@@ -27,11 +28,13 @@ import av
 import numpy as np
 import numpy.typing as npt
 
+from danna_sep.errors import SongsError
 from danna_sep.songs import Song, find_songs
 from danna_sep.songs.song import MIXTURE
 from danna_sep.types import SOURCES
 
 KBIT_S = {"drums": 48, "bass": 32, "other": 48, "vocals": 64, MIXTURE: 96}
+NAMES = ", ".join(KBIT_S)
 CODED_AS_HZ = 48_000
 
 
@@ -52,12 +55,17 @@ def coded(stem: npt.NDArray[np.float32], kbit_s: float) -> bytes:
 
 def shares(given: str) -> dict[str, float]:
     """By source, and for mixtures: "2", or "drums=2,vocals=0.5"; what is not named has none."""
-    parts = given.split(",")
-    if len(parts) == 1 and "=" not in given:
-        return dict.fromkeys(KBIT_S, float(given))
-    named = {name: float(share) for name, _, share in (part.partition("=") for part in parts)}
-    if unknown := sorted(set(named) - set(KBIT_S)):
-        raise argparse.ArgumentTypeError(f"{unknown[0]}: not one of {', '.join(KBIT_S)}")
+    parts = [part.partition("=") for part in given.split(",")] if "=" in given else [(n, "", given) for n in KBIT_S]
+    named: dict[str, float] = {}
+    for name, _, figure in parts:
+        if name not in KBIT_S or name in named:
+            raise argparse.ArgumentTypeError(f"{name}: {'there twice' if name in named else 'not one of ' + NAMES}")
+        try:
+            named[name] = float(figure)
+        except ValueError:
+            named[name] = math.nan
+        if not 0 <= named[name] < math.inf:
+            raise argparse.ArgumentTypeError(f"{given}: a share is a number that is not negative")
     return named
 
 
@@ -66,11 +74,15 @@ def is_accompaniment(song: Song) -> bool:
     return MIXTURE in song.files and song.annotated == ("vocals",) and "vocals" in song.silent
 
 
+def names_of(song: Song) -> list[str]:
+    """What is packed of it."""
+    return [name for name in ((MIXTURE,) if is_accompaniment(song) else SOURCES) if name in song.files]
+
+
 def packed(song: Song, odds: Mapping[str, float], rate: float) -> dict[str, bytes]:
     """The files of a song by name; all its stems quieter if one of them would clip."""
-    names = (MIXTURE,) if is_accompaniment(song) else SOURCES
-    stems = {name: song.read_stem(name, 0, song.n_frames) for name in names if name in song.files}
-    gain = np.float32(min(1.0, 1 / max(float(np.abs(stem).max()) for stem in stems.values())))
+    stems = {name: song.read_stem(name, 0, song.n_frames) for name in names_of(song)}
+    gain = np.float32(min(1.0, 1 / max(1e-9, *(float(np.abs(stem).max()) for stem in stems.values()))))
     files = {f"{source}.opus": coded(gain * stem, rate * KBIT_S[source]) for source, stem in stems.items()}
     manifest = {
         "name": song.name,
@@ -100,7 +112,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, action="append", required=True, help="songs with stems; may be repeated")
     parser.add_argument("--share", type=shares, action="append", required=True, help="of what is drawn, one for each")
-    parser.add_argument("--rate", type=float, default=1.0, help="bit rates, times this")
+    parser.add_argument("--bit-rate", type=float, default=1.0, help="bit rates, times this")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--megabytes", type=float, default=48, help="of a file, at most")
     parser.add_argument("--processes", type=int, default=2)
@@ -108,17 +120,27 @@ def main() -> None:
     if any(arguments.out.glob("*.tar")):
         parser.error(f"{arguments.out}: there are archives in it already; give another folder")
     arguments.out.mkdir(parents=True, exist_ok=True)
+    if len(arguments.data) != len(arguments.share):
+        parser.error("there must be one --share for each --data")
     chosen: list[tuple[Song, dict[str, float]]] = []
     n_first = 0
     for folder, share in zip(arguments.data, arguments.share, strict=True):
-        songs = [song for song in find_songs(folder) if song.split in (None, "train")]
+        try:
+            songs = [song for song in find_songs(folder) if song.split in (None, "train")]
+        except SongsError as error:
+            parser.error(str(error))
+        if not songs:
+            parser.error(f"{folder}: no songs to train on")
+        for song in songs:
+            if not any(share.get(name) for name in names_of(song)):
+                parser.error(f"{folder}: {song.name}: has nothing that has a share")
         length = sum(song.n_frames for song in songs)
         chosen += [(song, {name: of * song.n_frames / length for name, of in share.items()}) for song in songs]
         n_first = n_first or len(songs)
     order = [*range(n_first), *(n_first + np.random.default_rng(0).permutation(len(chosen) - n_first))]
     with ProcessPoolExecutor(arguments.processes) as pool:
         songs_packed = pool.map(
-            partial(packed, rate=arguments.rate),
+            partial(packed, rate=arguments.bit_rate),
             [chosen[place][0] for place in order],
             [chosen[place][1] for place in order],
         )

@@ -101,7 +101,7 @@ class Pool:
                         content = archive.extractfile(entry)
                         folders.setdefault(folder, {})[name] = content.read() if content else b""
                 songs = list(self.executor.map(self._decoded, folders.values()))
-            except (OSError, tarfile.TarError, ValueError, KeyError) as error:
+            except (OSError, tarfile.TarError, ValueError, TypeError, KeyError, soundfile.SoundFileError) as error:
                 raise SystemExit(f"{path}: not one of pack.py's archives, or damaged; send it again") from error
             self.songs = self.songs + songs
             self.chances = {name: self._chances(name) for name in (*SOURCES, MIXTURE, TOGETHER)}
@@ -119,7 +119,7 @@ class Pool:
             energy = np.concatenate(([0.0], np.square(whole, dtype=np.float64).mean(1).cumsum()))
             numbers = np.ascontiguousarray((samples.T.clip(-LOUDEST, LOUDEST) * STEP).astype(np.int16))
             stems[source] = Stem(torch.from_numpy(numbers).to(self.device), energy)
-        odds: dict[str, float] = about["odds"]
+        odds: dict[str, float] = dict(about["odds"])
         if all(source in stems for source in SOURCES):
             odds[TOGETHER] = min(odds.get(source, 0) for source in SOURCES)
         return PooledSong(odds, about["n_frames"], stems)
@@ -127,10 +127,13 @@ class Pool:
     def _chances(self, name: str) -> tuple[list[PooledSong], npt.NDArray[np.float64]]:
         """Songs that have a stem, or all of them, and how often each is drawn, summed up."""
         some = [song for song in self.songs if (name == TOGETHER or name in song.stems) and song.odds.get(name, 0) > 0]
-        if not some and name in SOURCES:
-            raise SystemExit(f"{self.folder}: no song has {name}")
         odds = np.array([song.odds[name] for song in some])
         return some, odds.cumsum() / max(1e-20, odds.sum())
+
+    @property
+    def lacks(self) -> list[str]:
+        """Sources that no song has a share of, so far."""
+        return [source for source in SOURCES if source not in self.chances or not self.chances[source][0]]
 
     def _song(self, name: str) -> PooledSong:
         songs, chances = self.chances[name]

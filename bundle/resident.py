@@ -29,6 +29,7 @@ from pool import Pool, n_coherent
 from torch import Tensor
 
 from danna_sep import weights
+from danna_sep.errors import DannaSepError
 from danna_sep.loading import WIENER_ITERATIONS
 from danna_sep.models import XUMX, Model, build
 from danna_sep.training.augment import augment, margin
@@ -59,6 +60,9 @@ RECIPES: Mapping[str, tuple[tuple[str, ...], float]] = {
     ),
 }
 """What differs from the recipes, and for which part of the time each is trained."""
+
+
+MODELS = ("unet", "demucs", "xumx")
 
 
 class Batch(NamedTuple):
@@ -116,7 +120,8 @@ class Learner:
             return
         with torch.cuda.stream(self.stream):
             self.stream.wait_event(batch.made)
-            batch.stems.record_stream(self.stream)
+            for tensor in (batch.stems, batch.known):
+                tensor.record_stream(self.stream)
             self._learn(batch, done)
             self.underway.append(self.stream.record_event())
         if len(self.underway) > 2:
@@ -181,10 +186,10 @@ def batches(
     taking = ThreadPoolExecutor(1)
     arriving = taking.submit(pool.take_in)
     while not stop.is_set():
-        if arriving.done() or not pool.songs:
+        if arriving.done() or pool.lacks:
             arriving.result()  # an archive that cannot be read ends it all
             arriving = taking.submit(pool.take_in)
-        if not pool.songs:
+        if pool.lacks:
             time.sleep(0.2)
             continue
         with nullcontext() if stream is None else torch.cuda.stream(stream):
@@ -199,24 +204,33 @@ def batches(
 
 
 def learners_of(models: Sequence[str], begun: Sequence[Path], rate: float, device: torch.device) -> list[Learner]:
-    """Those that are wanted, going on from given weights or from nothing.
+    """Those that are wanted, going on from given weights or from nothing, the longest till the end.
 
     Raises:
-        SystemExit: Weights of a model that is not trained, or of another size.
+        SystemExit: Weights that cannot be used, of a model that is not trained, or two of one.
     """
-    files = {file.model: file for file in map(weights.read, begun)}
+    files: dict[str, weights.WeightsFile] = {}
+    for path in begun:
+        try:
+            file = weights.read(path)
+        except DannaSepError as error:
+            raise SystemExit(str(error)) from None
+        if file.model in files or file.model not in (models or MODELS):
+            raise SystemExit(f"{path}: weights of {file.model}, which is not trained, or has others to go on from")
+        files[file.model] = file
     found = []
     for name, (settings, share) in RECIPES.items():
         recipe = with_settings(find_recipe(name), (*AUGMENTATION, *settings))
         if models and recipe.model not in models:
             continue
-        file = files.pop(recipe.model, None)
-        if file is not None:
-            recipe = replace(recipe, config=file.config)
+        start = files.get(recipe.model)
+        if start is not None:
+            recipe = replace(recipe, config=start.config)
         optimiser = replace(recipe.optimiser, lr=rate * recipe.optimiser.lr)
-        found.append(Learner(replace(recipe, optimiser=optimiser), share, device, file))
-    if files:
-        raise SystemExit(f"{next(iter(files))}: weights to go on from, and not trained; name it with --model")
+        found.append(Learner(replace(recipe, optimiser=optimiser), share, device, start))
+    longest = max(learner.share for learner in found)
+    for learner in found:
+        learner.share /= longest
     return found
 
 
@@ -248,7 +262,10 @@ def train(
         done = (time.time() - began) / max(1e-3, deadline - began)
         if done >= 1:
             break
-        item = ready.get()
+        try:
+            item = ready.get(timeout=1)
+        except queue.Empty:
+            continue
         if isinstance(item, BaseException):
             raise item
         if step == 0:
@@ -273,6 +290,8 @@ def train(
             written = True
             write(learners, out, notes, "-early")
     stop.set()
+    if not step:
+        raise SystemExit(f"{folder}: no songs came, or none with a share of {' or '.join(pool.lacks) or 'anything'}")
     write(learners, out, notes, "")
 
 
@@ -294,7 +313,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("--batch", type=int, default=24)
-    parser.add_argument("--model", action="append", default=[], help="only this one; may be repeated; default: all")
+    parser.add_argument("--model", action="append", default=[], choices=MODELS, help="only this one; may be repeated")
     parser.add_argument("--from", action="append", default=[], dest="begun", type=Path, help="weights to go on from")
     parser.add_argument("--rate", type=float, default=1.0, help="learning rates, times this")
     parser.add_argument("--training", default="", help="a note for the weights' headers")

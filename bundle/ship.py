@@ -21,11 +21,6 @@ NOTES = {
     "licence": "MIT",
     "origin": "Danna-Sep; trained on CC0 songs by ichbinsoftware, on free samples, free instrumental music and "
     "synthetic music; see docs/provisional-weights.md for licences and attributions",
-    "attribution": "under CC BY: MuldjordKit by Lars Muldjord / DrumGizmo; Erithacus voicebank, Erithacus Project; "
-    "OLPC / Berklee Sound Library samples, via Tone.js audio; music by avgvst, azrael1322, Johan Brodd, Deceased "
-    "Superior Technician, George Ellinas, FoxSynergy, Sindre Froyn, Gachopin, _ghost, Gren, HaelDB, HorrorPen, Ted "
-    "Kerr, Karl Macklin, Manuel Marino, Szymon Matuszewski, MichaelTheCrow, Zander Noriega, Matthew Pablo, David "
-    "Reeves, Przemyslaw Sikorski, ViRiX, Tuck Vison, Nikola Whallon, Zehydra, Zeropage, Alexandr Zhelanov",
     "provisional": "true",
     "note": "provisional: minutes of training on a GPU, or hours on a CPU",
 }
@@ -48,17 +43,19 @@ def main() -> None:
     parser.add_argument("files", type=Path, nargs="+", metavar="FILE")
     parser.add_argument("--name", help="in the package, after provisional-; default: the model's")
     parser.add_argument("--to", type=Path, help="write this file, to be measured, instead of the package's")
+    parser.add_argument("--attribution", help="whom the licences of what was heard ask to name; default: the file's")
     parser.add_argument("--training", required=True, help="on what, how long, from which weights, at which commit")
     parser.add_argument("--sdr", required=True, help="in dB, of what, on what")
     arguments = parser.parse_args()
     files = [weights.read(path) for path in arguments.files]
+    said = {name: getattr(arguments, name) for name in ("training", "sdr", "attribution") if getattr(arguments, name)}
     file, bundle = files[0], weights.shipped_folder()
     weights.write(
         arguments.to or bundle / f"provisional-{arguments.name or file.model}.safetensors",
         model=file.model,
         config=file.config,
         entries=mean(files),
-        metadata={**file.metadata, **NOTES, "training": arguments.training, "sdr": arguments.sdr},
+        metadata={**file.metadata, **NOTES, **said},
         dtype=torch.int8,
     )
     for entry in weights.register_shipped(bundle) if arguments.to is None else ():

@@ -206,6 +206,7 @@ def test_a_preset_is_measured_as_users_run_it(tmp_path: Path, tiny: Path, whole:
         "shifts": 1,
         "whole": whole,
         "precision": api.resolve_precision("auto", "cpu", whole),
+        "rounds_for_memory": not whole,
     }
     assert re.fullmatch("[0-9a-f]{64}", about["weights"]["unet"]["sha256"])
 

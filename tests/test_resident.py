@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import queue
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -90,9 +92,16 @@ def test_what_is_packed_is_drawn(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("bundle_modules")
-def test_accompaniments_get_other_songs_vocals_and_shares_are_by_source(tmp_path: Path) -> None:
+def test_accompaniments_get_other_songs_vocals_and_shares_are_by_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What only is known as a whole must teach vocals and the sum of the rest, and nothing else."""
+    import resident
     from pool import Pool
+
+    from danna_sep.training.losses import COMBINATIONS
+    from danna_sep.training.recipe import with_settings
+    from danna_sep.training.recipes import find_recipe
 
     songs = tmp_path / "songs" / "all"
     songs.mkdir(parents=True)
@@ -123,12 +132,59 @@ def test_accompaniments_get_other_songs_vocals_and_shares_are_by_source(tmp_path
     assert (spectra[:, 0].argmax(-1) - 3000).abs().max() <= 1
     assert (spectra[:, 3].argmax(-1) - 800).abs().max() <= 1
 
+    monkeypatch.setattr(resident, "N_SAMPLES", 9 * 1024)
+    ready: queue.Queue[resident.Batch | BaseException] = queue.Queue(1)
+    stop = threading.Event()
+    recipe = with_settings(find_recipe("small-unet"), ["augment.p_speed=0"])
+    making = threading.Thread(target=resident.batches, args=(pool, recipe, 16, ready, stop))
+    making.start()
+    batch = ready.get()
+    stop.set()
+    ready.get()
+    making.join()
+    assert isinstance(batch, resident.Batch)
+    assert batch.known[:13].all()
+    vocals, the_rest = COMBINATIONS.index((3,)), COMBINATIONS.index((0, 1, 2))
+    assert [row.nonzero().flatten().tolist() for row in batch.known[13:]] == [[vocals, the_rest]] * 3
 
-def test_shares_of_what_is_not_packed_are_refused(tmp_path: Path) -> None:
-    command = [sys.executable, str(BUNDLE / "pack.py"), "--data", str(tmp_path), "--share", "drum=1", "--out", "x"]
-    done = subprocess.run(command, capture_output=True, text=True)
+
+@pytest.mark.parametrize(
+    ("share", "said"),
+    [
+        ("drum=1", "drum: not one of drums, bass, other, vocals, mixture"),
+        ("drums=1,drums=2", "drums: there twice"),
+        ("drums=1,bass", "a share is a number"),
+        ("-1", "a share is a number"),
+        ("nan", "a share is a number"),
+        ("vocals=1", "guitars: one: has nothing that has a share"),
+    ],
+)
+def test_shares_that_mean_nothing_are_refused(tmp_path: Path, share: str, said: str) -> None:
+    (tmp_path / "guitars" / "one").mkdir(parents=True)
+    soundfile.write(tmp_path / "guitars" / "one" / "other.flac", tone(500), RATE)
+    command = [sys.executable, str(BUNDLE / "pack.py"), "--data", str(tmp_path / "guitars"), f"--share={share}"]
+    done = subprocess.run([*command, "--out", str(tmp_path / "x")], capture_output=True, text=True)
     assert done.returncode == 2
-    assert "drum: not one of drums, bass, other, vocals, mixture" in done.stderr
+    assert said in done.stderr.splitlines()[-1]
+
+
+def test_music_of_unknown_owners_is_refused(tmp_path: Path) -> None:
+    """So are words that leave nothing out, for what they were to leave out would be taken for music without voices."""
+    folder = tmp_path / "game"
+
+    def error(*options: str) -> str:
+        program = [sys.executable, str(BUNDLE / "instrumentals.py"), str(folder), "--out", str(tmp_path / "out")]
+        done = subprocess.run([*program, *options], capture_output=True, text=True)
+        assert done.returncode != 0
+        assert not (tmp_path / "out").exists()
+        return done.stderr.splitlines()[-1]
+
+    assert "no audio files in it" in error()
+    folder.mkdir()
+    soundfile.write(folder / "song.ogg", tone(500), RATE)
+    assert "must say whose the music is" in error()
+    (folder / "origin.json").write_text("{}")
+    assert "--except choir: no file has that in its path" in error("--except", "choir")
 
 
 @pytest.mark.usefixtures("bundle_modules")
@@ -146,8 +202,14 @@ def test_training_goes_on_from_weights(tmp_path: Path, monkeypatch: pytest.Monke
     assert second.recipe.optimiser.lr == 0.5 * first.recipe.optimiser.lr
     for name, entry in first.model.state_dict().items():
         assert torch.allclose(second.model.state_dict()[name].double(), entry.double(), atol=1e-3), name
-    with pytest.raises(SystemExit, match="xumx: weights to go on from"):
-        resident.learners_of(["demucs"], [tmp_path / "first.safetensors"], 1.0, cpu)
+    assert second.share == 1, "alone, a model is trained till the end"
+    for models, begun, said in (
+        (["demucs"], ["first"], "first.safetensors: weights of xumx, which is not trained"),
+        (["xumx"], ["first", "first"], "has others to go on from"),
+        (["xumx"], ["none"], "none.safetensors"),
+    ):
+        with pytest.raises(SystemExit, match=said):
+            resident.learners_of(models, [tmp_path / f"{name}.safetensors" for name in begun], 1.0, cpu)
 
 
 @pytest.mark.usefixtures("bundle_modules")
@@ -159,7 +221,7 @@ def test_songs_that_would_clip_are_packed_quieter(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(pack, "coded", lambda stem, kbit_s: stem)
     monkeypatch.setattr(Song, "read_stem", lambda self, source, start, n_frames: stems[source])
     monkeypatch.setattr(Song, "n_frames", 1000)
-    files = pack.packed(Song("loud", dict.fromkeys(stems, ())), 1.0, 1.0)
+    files = pack.packed(Song("loud", dict.fromkeys(stems, ())), {"drums": 1.0}, 1.0)
     assert np.abs(files["drums.opus"]).max() == pytest.approx(1)
     assert np.allclose(files["bass.opus"] * 1.5, stems["bass"], atol=1e-5)
 

@@ -51,7 +51,7 @@ def load(
         whole: Separate as the authors did, on whole tracks; matters to the original system only.
         device: Where the parameters go.
         precision: Of our networks' arithmetic: "f32", "bf16", or "auto"; see `resolve_precision`. Unless it is "f32",
-            what waits in a U-Net's stream does so in eight bits.
+            what waits in a U-Net's stream does so in eight bits, on a CPU.
 
     Raises:
         ConfigError: No such preset, stem or precision, or a preset file that cannot be used.

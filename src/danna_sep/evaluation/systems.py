@@ -88,6 +88,7 @@ class PresetSystem:
                 "shifts": options.shifts,
                 "whole": options.whole,
                 "precision": api.resolve_precision(options.precision, device, options.whole),
+                "rounds_for_memory": options.precision != "f32" and not options.whole,
             },
         }
 

@@ -56,8 +56,8 @@ def open_mask_stream(model: nn.Module, n_frames: int, n_together: int) -> MaskSt
     """
     if can_stream(model):
         weight = cast("UNet", model).output.weight
-        is_large = weight.device.type == "cpu" and weight.dtype == torch.float32
-        return UNetStream(cast("UNet", model), (_FRAMES // 2 if is_large else _FRAMES) * n_together)
+        is_single = weight.device.type == "cpu" and weight.dtype == torch.float32
+        return UNetStream(cast("UNet", model), (_FRAMES // 2 if is_single else _FRAMES) * n_together)
     if isinstance(model, XUMX):
         return XUMXStream(model, max(WINDOW - AHEAD, n_frames))
     return WindowedMasks(model, SegmentGrid(max(WINDOW, n_frames + OVERLAP), OVERLAP, CONTEXT))
