@@ -2,10 +2,11 @@
 
     python bundle/instrumentals.py naev-data edgar-data --out instrumentals --except choir
 
-Writes a manifest of the audio files in the folders (Ogg, MP3, Opus, FLAC, WAV): each a mixture without vocals. Files
-whose path from its folder's name on holds a word of `--except` are left out. `guitar.ogg` and `song.ogg` beside each
-other, as in the game Frets on Fire, are one song, with `rhythm.ogg` if there is one. A manifest says nothing of
-licences: an `origin.json` in each folder does, with `bank`, `licence` and `attribution`; `origins.json` gets them all.
+Writes a manifest of the audio files in the folders (Ogg, MP3, Opus, FLAC, WAV): each a mixture without vocals. Songs
+whose name, the path from its folder's name on, holds a word of `--except` are left out. `guitar.ogg` and `song.ogg`
+beside each other, as in the game Frets on Fire, are one song, with `rhythm.ogg` if there is one. A manifest says
+nothing of licences: an `origin.json` in each folder does, with `bank`, `licence` and `attribution`; `origins.json` gets
+them all.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ GAME = ("song.ogg", "guitar.ogg", "rhythm.ogg")
 """Of a song of the game: the rest, the player's part, and maybe that of a second player."""
 
 
-def songs_of(folder: Path, left_out: list[str]) -> list[dict[str, Any]]:
+def songs_of(folder: Path) -> list[dict[str, Any]]:
     """Entries of a manifest, in the order of their paths.
 
     Raises:
@@ -31,8 +32,6 @@ def songs_of(folder: Path, left_out: list[str]) -> list[dict[str, Any]]:
         raise SystemExit(f"{folder}: no such folder, or no audio files in it")
     entries = []
     for name, path in paths.items():
-        if any(word in f"{folder.name}/{name}" for word in left_out):
-            continue
         parts = [path.with_name(part) for part in GAME if path.with_name(part).is_file()]
         is_game = path.name in GAME and len(parts) > 1
         if is_game and path != parts[0]:
@@ -61,11 +60,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--except", action="append", default=[], dest="left_out", metavar="WORD")
     arguments = parser.parse_args()
-    songs = [song for folder in arguments.folders for song in songs_of(folder, arguments.left_out)]
-    everything = [song["name"] for folder in arguments.folders for song in songs_of(folder, [])]
+    songs = [song for folder in arguments.folders for song in songs_of(folder)]
     for word in arguments.left_out:
-        if not any(word in name for name in everything):
-            parser.error(f"--except {word}: no file has that in its path")
+        if not any(word in song["name"] for song in songs):
+            parser.error(f"--except {word}: no song has that in its name")
+    songs = [song for song in songs if not any(word in song["name"] for word in arguments.left_out)]
     origins = [origin_of(folder) for folder in arguments.folders]
     arguments.out.mkdir(parents=True, exist_ok=True)
     manifest = {"format": "danna-sep songs", "version": 1, "songs": songs}

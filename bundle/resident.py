@@ -62,7 +62,7 @@ RECIPES: Mapping[str, tuple[tuple[str, ...], float]] = {
 """What differs from the recipes, and for which part of the time each is trained."""
 
 
-MODELS = ("unet", "demucs", "xumx")
+MODELS = tuple(find_recipe(name).model for name in RECIPES)
 
 
 class Batch(NamedTuple):

@@ -14,6 +14,7 @@ import danna_sep
 from danna_sep.errors import ConfigError
 from danna_sep.models import XUMX, Demucs, DemucsConfig, UNet, UNetConfig, XUMXConfig, precision
 from danna_sep.models.precision import has_fast_bf16, lower, resolve_precision
+from danna_sep.separators import MaskSeparator
 from danna_sep.training import processes
 from danna_sep.training.processes import arithmetic_on
 
@@ -92,6 +93,15 @@ def test_default_is_the_automatic_choice(monkeypatch: pytest.MonkeyPatch) -> Non
         assert model.encoder_norm.weight.dtype == torch.float32
 
 
+def waits_coarsely(separator: danna_sep.Separator) -> bool:
+    """Whether the U-Net of the preset `unet` does."""
+    assert isinstance(separator, danna_sep.Blend)
+    unet = separator.separators["unet"]
+    assert isinstance(unet, MaskSeparator)
+    assert isinstance(unet.model, UNet)
+    return unet.model.waits_coarsely
+
+
 def test_what_waits_is_coarse_unless_single_precision_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """Processors without fast bfloat16 need the memory no less; who asks for single precision gets it, to the last."""
     mixture = torch.from_numpy(soundfile.read(EXCERPT, frames=441000, dtype="float32")[0].T)
@@ -99,12 +109,11 @@ def test_what_waits_is_coarse_unless_single_precision_was_asked_for(monkeypatch:
     monkeypatch.setattr(precision, "has_fast_bf16", lambda: False)
     for asked, coarse in (("auto", True), ("bf16", True), ("f32", False)):
         separator = danna_sep.load("unet", device="cpu", precision=asked)
-        assert separator.separators["unet"].model.waits_coarsely == coarse  # type: ignore[attr-defined]
+        assert waits_coarsely(separator) == coarse
         if asked != "bf16":
             stems[asked] = torch.stack(list(danna_sep.separate(mixture, 44100, separator).values()))
     assert 40 < distance_db(stems["f32"], stems["auto"]) < 100
-    whole = danna_sep.load("unet", device="cpu", precision="auto", whole=True)
-    assert not whole.separators["unet"].model.waits_coarsely  # type: ignore[attr-defined]
+    assert not waits_coarsely(danna_sep.load("unet", device="cpu", precision="auto", whole=True))
 
 
 def test_training_falls_back_where_bfloat16_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:

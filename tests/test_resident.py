@@ -184,7 +184,19 @@ def test_music_of_unknown_owners_is_refused(tmp_path: Path) -> None:
     soundfile.write(folder / "song.ogg", tone(500), RATE)
     assert "must say whose the music is" in error()
     (folder / "origin.json").write_text("{}")
-    assert "--except choir: no file has that in its path" in error("--except", "choir")
+    assert "--except choir: no song has that in its name" in error("--except", "choir")
+
+
+def test_songs_that_never_come_end_it(tmp_path: Path) -> None:
+    """Not as weights that learnt nothing; archives of some stems alone are waited with for others."""
+    _, guitars = packed(tmp_path)
+    (tmp_path / "some").mkdir()
+    guitars.rename(tmp_path / "some" / "part-00.tar")
+    command = [sys.executable, "-c", TINY.format(bundle=str(BUNDLE)), "--songs", str(tmp_path / "some")]
+    done = subprocess.run([*command, "--out", str(tmp_path / "out"), "--seconds", "5"], capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "none with a share of drums or bass or vocals" in done.stderr.splitlines()[-1]
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.usefixtures("bundle_modules")

@@ -30,7 +30,7 @@ class _Use:
     whole: bool = False
     device: str | torch.device = "cpu"
     precision: str = "f32"
-    is_exact: bool = True
+    waits_coarsely: bool = False
 
 
 def load(
@@ -57,12 +57,13 @@ def load(
         ConfigError: No such preset, stem or precision, or a preset file that cannot be used.
         WeightsError: Weights that are missing or damaged.
     """
-    from danna_sep.models.precision import resolve_precision
+    from danna_sep.models.precision import resolve_precision, rounds_for_memory
 
     if shifts < 1:
         raise ConfigError(f"shifts must be at least 1, not {shifts}")
     presets.check_sources(sources)
-    use = _Use(shifts, whole, device, resolve_precision(precision, device, whole), precision == "f32" or whole)
+    resolved = resolve_precision(precision, device, whole)
+    use = _Use(shifts, whole, device, resolved, rounds_for_memory(precision, whole))
     return _load(preset, tuple(sources), use, ())
 
 
@@ -139,7 +140,7 @@ def _load_model(path: Path, use: _Use, in_the_originals_way: bool = False) -> Se
     if use.precision == "bf16":
         lower(model)
     if isinstance(model, UNet):
-        model.waits_coarsely = not use.is_exact
+        model.waits_coarsely = use.waits_coarsely
     # Entry by entry in the type in which it is used: all of a large model in float32 would be the most memory needed.
     entries = weights.read(path, {name: entry.dtype for name, entry in model.state_dict().items()}).entries
     check_entries(model, entries, str(path))

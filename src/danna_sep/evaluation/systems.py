@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from danna_sep import api, atomic, audio, preset_file, presets
 from danna_sep.errors import ConfigError, SongsError
+from danna_sep.models.precision import rounds_for_memory
 from danna_sep.options import DEFAULTS, Options
 from danna_sep.pipeline import stems_of_blocks
 from danna_sep.separators import Separator
@@ -88,7 +89,7 @@ class PresetSystem:
                 "shifts": options.shifts,
                 "whole": options.whole,
                 "precision": api.resolve_precision(options.precision, device, options.whole),
-                "rounds_for_memory": options.precision != "f32" and not options.whole,
+                "rounds_for_memory": rounds_for_memory(options.precision, options.whole),
             },
         }
 

@@ -32,6 +32,11 @@ def resolve_precision(precision: str, device: torch.device | str, whole: bool = 
     return "bf16" if not whole and torch.device(device).type == "cpu" and has_fast_bf16() else "f32"
 
 
+def rounds_for_memory(precision: str, whole: bool = False) -> bool:
+    """Whether what waits long is kept in eight bits: but where single precision was asked for, or agreement."""
+    return precision != "f32" and not whole
+
+
 def has_fast_bf16() -> bool:
     """Whether this processor has instructions for products of bfloat16 numbers (AVX-512 BF16 or AMX).
 
