@@ -21,17 +21,21 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
+from statistics import median
 from typing import NamedTuple
 
 import torch
+from aligned import AlignedUNet
 from pool import Pool, n_coherent
-from torch import Tensor
+from torch import Tensor, nn
 
 from danna_sep import weights
 from danna_sep.errors import DannaSepError
 from danna_sep.loading import WIENER_ITERATIONS
-from danna_sep.models import XUMX, Model, build
+from danna_sep.models import XUMX, Model, UNet, build
 from danna_sep.training.augment import augment, margin
 from danna_sep.training.losses import combinations_of
 from danna_sep.training.objective import objective
@@ -41,6 +45,7 @@ from danna_sep.training.statistics import fit_statistics
 
 N_SAMPLES = 255 * 1024
 WARM_UP_STEPS = 150
+N_TRIALS = 12
 
 AUGMENTATION = (
     "augment.p_speed=0.6",
@@ -82,7 +87,7 @@ class Learner:
     device: torch.device
     begun: weights.WeightsFile | None = None
     step: int = 0
-    model: Model = field(init=False)
+    model: Model | AlignedUNet = field(init=False)
     losses: list[Tensor] = field(default_factory=list)
     underway: deque[torch.cuda.Event] = field(default_factory=deque)
 
@@ -93,6 +98,12 @@ class Learner:
         self.model.to(self.device)
         if self.recipe.model == "unet":
             self.model.to(memory_format=torch.channels_last)
+        self._follow(self.model)
+        self.stream = torch.cuda.Stream() if self.device.type == "cuda" else None
+
+    def _follow(self, model: Model | AlignedUNet) -> None:
+        """Train a model from here on."""
+        self.model = model.train()
         self.average = copy.deepcopy(self.model).requires_grad_(False).eval()
         self.optimiser = torch.optim.Adam(self.model.parameters(), self.recipe.optimiser.lr, fused=True)
         self.parameters = list(self.model.parameters())
@@ -101,12 +112,33 @@ class Learner:
             for pair in zip(self.average.state_dict().values(), self.model.state_dict().values(), strict=True)
             if pair[0].is_floating_point()
         ]
-        self.stream = torch.cuda.Stream() if self.device.type == "cuda" else None
-        self.model.train()
 
-    def network(self, heard: Tensor) -> Tensor:
+    def network(self, model: nn.Module, heard: Tensor) -> Tensor:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-            return self.model(heard)
+            return model(heard)
+
+    def choose_form(self, batch: Batch) -> None:
+        """Train a U-Net as it is, or aligned: what takes less time on this machine."""
+        if not isinstance(self.model, UNet):
+            return
+        forms: dict[str, UNet | AlignedUNet] = {
+            "as it is": self.model,
+            "aligned": AlignedUNet(self.model).to(memory_format=torch.channels_last),
+        }
+        took_s = {name: self._batch_s(form.train(), batch) for name, form in forms.items()}
+        print("; ".join(f"{self.recipe.model} {name}: {s:.4f} s a batch" for name, s in took_s.items()), flush=True)
+        self._follow(forms[min(took_s, key=took_s.__getitem__)])
+
+    def _batch_s(self, model: UNet | AlignedUNet, batch: Batch) -> float:
+        """Seconds that the gradients of a batch take, the median of some after a few; they are not used."""
+        clocks = []
+        for _ in range(N_TRIALS):
+            objective(partial(self.network, model), batch.stems, batch.known, self.recipe.loss).loss.backward()
+            model.zero_grad()
+            if self.device.type == "cuda":
+                torch.cuda.synchronize()
+            clocks.append(time.monotonic())
+        return median(after - before for before, after in pairwise(clocks[2:]))
 
     def learn(self, batch: Batch, done: float) -> None:
         """One step, in this model's own queue, of which no more than two wait there.
@@ -131,7 +163,7 @@ class Learner:
         rise = min(1.0, (self.step + 1) / WARM_UP_STEPS)
         for settings in self.optimiser.param_groups:
             settings["lr"] = self.recipe.optimiser.lr * rise * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
-        loss = objective(self.network, batch.stems, batch.known, self.recipe.loss).loss
+        loss = objective(partial(self.network, self.model), batch.stems, batch.known, self.recipe.loss).loss
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.recipe.optimiser.clip_norm or math.inf)
         # A step whose gradient is not finite is left out, without a look at it here, which would wait for the GPU.
@@ -146,11 +178,12 @@ class Learner:
 
     def write(self, path: Path, notes: Mapping[str, str]) -> None:
         """The averaged weights."""
+        entries = self.average.entries() if isinstance(self.average, AlignedUNet) else self.average.state_dict()
         weights.write(
             path,
             model=self.recipe.model,
             config=self.recipe.config,
-            entries={name: entry.contiguous().cpu() for name, entry in self.average.state_dict().items()},
+            entries={name: entry.contiguous().cpu() for name, entry in entries.items()},
             metadata={
                 **notes,
                 "steps": str(self.step),
@@ -172,6 +205,7 @@ def begin(learners: list[Learner], batch: Batch) -> None:
     for learner in learners:
         if isinstance(learner.model, XUMX) and learner.begun is None:
             fit_statistics(learner.model, [batch.stems.sum(1)])
+        learner.choose_form(batch)
     if batch.made is not None:
         torch.cuda.synchronize()
 
@@ -235,7 +269,12 @@ def learners_of(models: Sequence[str], begun: Sequence[Path], rate: float, devic
 
 
 def train(
-    learners: list[Learner], folder: Path, out: Path, seconds: float, batch_size: int, notes: Mapping[str, str]
+    learners: list[Learner],
+    folder: Path,
+    out: Path,
+    seconds: float,
+    batch_size: int,
+    notes: Mapping[str, str],
 ) -> None:
     """Until time is up."""
     device = learners[0].device

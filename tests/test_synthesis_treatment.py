@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from danna_sep.training.synthesis import mastering, room, treatment
+from danna_sep.training.synthesis.electronic_bass import ElectronicBass
 from danna_sep.training.synthesis.electronic_kit import electronic_kit
 from danna_sep.training.synthesis.patches import Patch, oscillator
 
@@ -239,3 +240,33 @@ def test_electronic_drums_are_hits() -> None:
         for hit in hits:
             assert np.abs(hit).max() == pytest.approx(1, abs=1e-3)
             assert hit.dtype == np.float32
+
+
+def test_electronic_basses_play_their_note() -> None:
+    """In tune once a swoop is over, as loud as other instruments, the same again."""
+    for seed in range(8):
+        bass = ElectronicBass(np.random.default_rng(seed))
+        note = bass.play(45, 1.5)
+        assert note.dtype == np.float32
+        assert 1.5 * RATE_HZ <= note.shape[1] <= 1.7 * RATE_HZ
+        assert bass.play(45, 1.5) is note
+        loudest = max(treatment.rms_db(note[:, start : start + 2205]) for start in range(0, note.shape[1] - 2205, 2205))
+        assert loudest == pytest.approx(-20, abs=1.5), seed
+        later = note[0, round(0.3 * RATE_HZ) : round(1.3 * RATE_HZ)]
+        spectrum = np.abs(np.fft.rfft(later * np.hanning(len(later)), 4 * RATE_HZ))
+        # Of 110 Hz, or of 55 where an octave below moves its phase.
+        strongest_hz = float(spectrum.argmax()) / 4
+        assert abs(strongest_hz / 55 - round(strongest_hz / 55)) < 0.03, (seed, strongest_hz)
+
+
+def test_ducking_follows_the_bass_drum() -> None:
+    steady = np.ones((2, 3 * RATE_HZ), np.float32)
+    for seed in range(4):
+        ducked = treatment.duck(steady, [0.5, 2.0, 9.0], np.random.default_rng(seed))
+        assert ducked[:, : round(0.49 * RATE_HZ)] == pytest.approx(1)
+        for start_s in (0.5, 2.0):
+            down = ducked[:, round((start_s + 0.01) * RATE_HZ)]
+            assert (10 ** (-26 / 20) <= down).all()
+            assert (down <= 10 ** (-5 / 20)).all()
+            assert ducked[:, round((start_s + 0.45) * RATE_HZ)] == pytest.approx(1)
+    assert treatment.duck(steady, [], rng()) == pytest.approx(1)

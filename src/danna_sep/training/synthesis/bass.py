@@ -8,6 +8,7 @@ from typing import Final, Protocol
 import numpy as np
 
 from danna_sep.training.synthesis import treatment
+from danna_sep.training.synthesis.electronic_bass import ElectronicBass
 from danna_sep.training.synthesis.grooves import Hit
 from danna_sep.training.synthesis.patches import Patch
 from danna_sep.training.synthesis.placing import Rng, Sound
@@ -24,6 +25,9 @@ _STYLES: Final = {
 }  # fmt: skip
 _PROGRAMS: Final = ((32, 0.12), (33, 0.22), (34, 0.22), (35, 0.1), (36, 0.05), (37, 0.05), (38, 0.12), (39, 0.12))
 """General MIDI's basses."""
+
+_BEYOND_PATCHES: Final = 0.4
+"""Share of the computed basses that are no filtered oscillators."""
 
 
 class Player(Protocol):
@@ -118,19 +122,21 @@ def _rhythm(rng: Rng, style: str, beats: float) -> list[tuple[float, float]]:
     return list(zip(steps, np.diff([*steps, beats]).clip(0.2, 1.0).tolist(), strict=True))
 
 
-def play(studio: Studio, rng: Rng, notes: list[Note], n_samples: int) -> Sound:
+def play(studio: Studio, rng: Rng, notes: list[Note], electronic: bool, n_samples: int) -> Sound:
     """A bass line, stereo; most are the same in both channels.
 
     Args:
         studio: Basses to choose from.
         rng: Chooses, and treats.
         notes: The line.
+        electronic: On a computed bass, mostly.
         n_samples: Length of the result.
     """
     recorded = []
     if studio.recordings is not None:
         recorded = [(bank, weight) for bank, weight in BASSES.values() if studio.recordings.files(bank.where)]
-    weights = {"recorded": 0.5 * bool(recorded), "computed": 0.25, "soundfont": 0.25 * bool(studio.soundfonts)}
+    computed = 0.25 if not electronic else 1.5
+    weights = {"recorded": 0.5 * bool(recorded), "computed": computed, "soundfont": 0.25 * bool(studio.soundfonts)}
     total = sum(weights.values())
     kind = str(rng.choice(list(weights), p=[w / total for w in weights.values()]))
     loose_s = 0.001 if kind == "computed" else float(rng.uniform(0.001, 0.012))
@@ -148,7 +154,7 @@ def play(studio: Studio, rng: Rng, notes: list[Note], n_samples: int) -> Sound:
         def player(midi: int, length_s: float) -> Sound:
             return sampler.play(rng, midi, length_s)
     else:
-        player = Patch(rng, "bass").play
+        player = (ElectronicBass(rng) if rng.random() < _BEYOND_PATCHES else Patch(rng, "bass")).play
     out = np.zeros((2, n_samples), dtype=np.float32)
     for note in notes:
         gain = note.velocity * float(np.exp(rng.normal(0, spread)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -30,6 +31,27 @@ def compress(sound: Sound, rng: Rng, amount: float = 1.0) -> Sound:
     gain_db = -np.maximum(level_db - threshold_db, 0) * slope
     even: Sound = sound * spread(np.power(10, gain_db / 20), _HOP, n)
     return even
+
+
+def duck(sound: Sound, starts_s: Sequence[float], rng: Rng) -> Sound:
+    """Makes room for bass drums, as a compressor does that listens to them: down at once, back up over a random time.
+
+    Args:
+        sound: (channel, time).
+        starts_s: When they strike.
+        rng: Draws how far down (6 to 26 dB) and how long it takes back (0.1 to 0.4 s).
+    """
+    n = sound.shape[-1]
+    depth_db, back_s = float(rng.uniform(6, 26)), float(rng.uniform(0.1, 0.4))
+    hop = _HOP // 4
+    struck = np.zeros(-(-n // hop))
+    places = (np.asarray(starts_s) * RATE_HZ / hop).astype(np.int64)
+    struck[places[(places >= 0) & (places < len(struck))]] = 1
+    times = np.arange(len(struck))
+    since_s = (times - np.maximum.accumulate(np.where(struck > 0, times, -len(struck) - 10**6))) * hop / RATE_HZ
+    gain = np.power(10, -depth_db / 20 * np.clip(1 - since_s / back_s, 0, 1) ** 1.5)
+    ducked: Sound = sound * spread(gain, hop, n)
+    return ducked
 
 
 def spread(values: np.ndarray, hop: int, n_samples: int) -> Sound:

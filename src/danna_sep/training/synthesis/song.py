@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
 from danna_sep.errors import Cancelled
-from danna_sep.training.synthesis import accompaniment, bass, drums, mastering
+from danna_sep.training.synthesis import accompaniment, bass, drums, mastering, treatment
 from danna_sep.training.synthesis.arrange import arrange
-from danna_sep.training.synthesis.grooves import groove
+from danna_sep.training.synthesis.grooves import Hit, groove
 from danna_sep.training.synthesis.origins import Origin
 from danna_sep.training.synthesis.placing import RATE_HZ, Sound
 from danna_sep.training.synthesis.plan import Plan, random_plan
@@ -19,6 +20,12 @@ from danna_sep.training.synthesis.recordings import Recordings
 from danna_sep.training.synthesis.scores import Score, read_score
 from danna_sep.training.synthesis.studio import Studio
 from danna_sep.types import SOURCES
+
+_ELECTRONIC: Final = (0.4, 0.1)
+"""Share of the songs whose drummer is a machine: of those that are made up, and of scores."""
+
+_PUMPED: Final = (0.04, 0.4)
+"""Share of basses, and of accompaniments, that give way to the bass drum: in other songs, and in those."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +89,7 @@ def produce(
     score = _score_for(studio, seed, index)
     written = None if score is None else arrange(rng_for("arrangement"), score, n_samples / RATE_HZ)
     plan = random_plan(rng_for("plan"), n_samples / RATE_HZ) if written is None else written.plan
-    electronic = bool(rng_for("manner").random() < (0.27 if written is None else 0.1))
+    electronic = bool(rng_for("manner").random() < _ELECTRONIC[written is not None])
     hits = groove(rng_for("groove"), plan, electronic) if written is None else written.hits
     stems: dict[str, Sound] = {source: np.zeros((2, n_samples), dtype=np.float32) for source in SOURCES}
     for source in SOURCES:
@@ -94,7 +101,7 @@ def produce(
             sound = drums.play(studio, rng, hits, electronic, n_samples)
         elif source == "bass":
             line = bass.line(rng_for("line"), plan, hits) if written is None else written.bass
-            sound = bass.play(studio, rng, line, n_samples)
+            sound = bass.play(studio, rng, line, electronic, n_samples)
         elif source == "other" and written is not None:
             sound = accompaniment.perform(studio, rng, written.layers, plan.beat_s, n_samples, check)
         elif source == "other":
@@ -103,6 +110,8 @@ def produce(
             sound = _vocals(studio.recordings, plan, rng, n_samples)
         else:
             continue
+        if source in ("bass", "other"):
+            sound = _pumped(sound, hits, rng_for(f"pump {source}"), electronic)
         stems[source] = _levelled(mastering.gate(sound, spans), source, spans, rng)
     stems = mastering.master(_ended(stems, rng_for("end")), rng_for("master"))
     used = studio.credits() if score is None else (*studio.credits(), score.origin)
@@ -123,6 +132,14 @@ def _vocals(recordings: Recordings, plan: Plan, rng: np.random.Generator, n_samp
 
     sung: Sound = voices.vocal(recordings, plan, rng, n_samples)
     return sung
+
+
+def _pumped(sound: Sound, hits: Sequence[Hit], rng: np.random.Generator, electronic: bool) -> Sound:
+    """At times making room for the bass drum."""
+    kicks = [hit.start_s for hit in hits if hit.role == "kick"]
+    if not kicks or rng.random() > _PUMPED[electronic]:
+        return sound
+    return treatment.duck(sound, kicks, rng)
 
 
 def _levelled(sound: Sound, source: str, spans: list[tuple[float, float]], rng: np.random.Generator) -> Sound:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from danna_sep.training.synthesis.doubling import chorus, sway, widen
-from danna_sep.training.synthesis.dynamics import compress, saturate
+from danna_sep.training.synthesis.dynamics import compress, duck, saturate
 from danna_sep.training.synthesis.placing import (
     RATE_HZ,
     Rng,
@@ -29,6 +29,7 @@ __all__ = [
     "compress",
     "cut",
     "db",
+    "duck",
     "echo",
     "fade",
     "maybe_reverberate",
