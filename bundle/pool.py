@@ -35,6 +35,8 @@ P_COHERENT = 0.25
 """Share of a batch's items that are of one song and place."""
 P_ACCOMPANIED = 0.1875
 """Share of a batch's items that are vocals over an accompaniment, where there are any."""
+P_ABSENT = 0.1
+"""Chance of a source to be silent in a mixture of stems of any songs."""
 N_TRIES = 10
 
 
@@ -181,7 +183,11 @@ class Pool:
                 silence = torch.zeros_like(vocals)
                 rows += [accompaniment, silence, silence, vocals]
             else:
-                rows += [self._sounding(source, n_frames) for source in SOURCES]
+                is_there = self.rng.random(len(SOURCES)) >= P_ABSENT
+                rows += [
+                    self._sounding(source, n_frames) if there else self._excerpt(None, 0, n_frames)
+                    for source, there in zip(SOURCES, is_there, strict=True)
+                ]
         stems = torch.stack(rows).float().div_(STEP).unflatten(0, (batch_size, len(SOURCES)))
         annotated = torch.ones(batch_size, len(SOURCES), dtype=torch.bool)
         annotated[batch_size - n_last :, : SOURCES.index("vocals")] = False

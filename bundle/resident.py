@@ -82,6 +82,7 @@ class Batch(NamedTuple):
 class Learner:
     """A model, and what trains it."""
 
+    name: str
     recipe: Recipe
     share: float
     device: torch.device
@@ -126,7 +127,7 @@ class Learner:
             "aligned": AlignedUNet(self.model).to(memory_format=torch.channels_last),
         }
         took_s = {name: self._batch_s(form.train(), batch) for name, form in forms.items()}
-        print("; ".join(f"{self.recipe.model} {name}: {s:.4f} s a batch" for name, s in took_s.items()), flush=True)
+        print("; ".join(f"{self.name} {name}: {s:.4f} s a batch" for name, s in took_s.items()), flush=True)
         self._follow(forms[min(took_s, key=took_s.__getitem__)])
 
     def _batch_s(self, model: UNet | AlignedUNet, batch: Batch) -> float:
@@ -237,31 +238,44 @@ def batches(
         ready.put(Batch(stems, known, made))
 
 
-def learners_of(models: Sequence[str], begun: Sequence[Path], rate: float, device: torch.device) -> list[Learner]:
+def learners_of(
+    models: Sequence[str], begun: Sequence[Path], rate: float, settings: Sequence[str], device: torch.device
+) -> list[Learner]:
     """Those that are wanted, going on from given weights or from nothing, the longest till the end.
 
+    Args:
+        models: Of MODELS; none: all.
+        begun: Weights to go on from; of one model, too, if their names differ.
+        rate: Times the recipes' learning rates.
+        settings: As `danna-sep train --set` takes them, for all.
+        device: Where.
+
     Raises:
-        SystemExit: Weights that cannot be used, of a model that is not trained, or two of one.
+        SystemExit: Weights that cannot be used, of a model that is not trained, or two of one name; unknown settings.
     """
-    files: dict[str, weights.WeightsFile] = {}
+    starts: dict[str, weights.WeightsFile] = {}
     for path in begun:
         try:
             file = weights.read(path)
         except DannaSepError as error:
             raise SystemExit(str(error)) from None
-        if file.model in files or file.model not in (models or MODELS):
-            raise SystemExit(f"{path}: weights of {file.model}, which is not trained, or has others to go on from")
-        files[file.model] = file
+        if path.stem in starts or file.model not in (models or MODELS):
+            raise SystemExit(f"{path}: weights of {file.model}, which is not trained, or has others of that name")
+        starts[path.stem] = file
     found = []
-    for name, (settings, share) in RECIPES.items():
-        recipe = with_settings(find_recipe(name), (*AUGMENTATION, *settings))
+    for name, (differences, share) in RECIPES.items():
+        recipe = with_settings(find_recipe(name), (*AUGMENTATION, *differences))
         if models and recipe.model not in models:
             continue
-        start = files.get(recipe.model)
-        if start is not None:
-            recipe = replace(recipe, config=start.config)
-        optimiser = replace(recipe.optimiser, lr=rate * recipe.optimiser.lr)
-        found.append(Learner(replace(recipe, optimiser=optimiser), share, device, start))
+        own = {stem: file for stem, file in starts.items() if file.model == recipe.model}
+        for own_name, start in own.items() or ((recipe.model, None),):
+            configured = recipe if start is None else replace(recipe, config=start.config)
+            try:
+                configured = with_settings(configured, settings)
+                optimiser = replace(configured.optimiser, lr=rate * configured.optimiser.lr)
+                found.append(Learner(own_name, replace(configured, optimiser=optimiser), share, device, start))
+            except DannaSepError as error:
+                raise SystemExit(str(error)) from None
     longest = max(learner.share for learner in found)
     for learner in found:
         learner.share /= longest
@@ -314,9 +328,7 @@ def train(
                 learner.learn(item, done / learner.share)
         step += 1
         if step in (5, 10, 20) or step % 50 == 0:
-            rates = "; ".join(
-                f"{learner.recipe.model} {learner.step}: {mean_loss(learner):.4f}" for learner in learners
-            )
+            rates = "; ".join(f"{learner.name} {learner.step}: {mean_loss(learner):.4f}" for learner in learners)
             now = time.monotonic()
             print(
                 f"{time.time() - began:.0f} s, done {done:.3f}, queue {ready.qsize()}: {rates} ({now - told:.1f} s)",
@@ -342,7 +354,7 @@ def write(learners: list[Learner], out: Path, notes: Mapping[str, str], suffix: 
     for learner in learners:
         if suffix and learner.share < 1:
             continue
-        learner.write(out / f"{learner.recipe.model}{suffix}.safetensors", notes)
+        learner.write(out / f"{learner.name}{suffix}.safetensors", notes)
     print(f"written{suffix}", flush=True)
 
 
@@ -354,12 +366,13 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=24)
     parser.add_argument("--model", action="append", default=[], choices=MODELS, help="only this one; may be repeated")
     parser.add_argument("--from", action="append", default=[], dest="begun", type=Path, help="weights to go on from")
+    parser.add_argument("--set", action="append", default=[], dest="settings", help="as of danna-sep train, for all")
     parser.add_argument("--rate", type=float, default=1.0, help="learning rates, times this")
     parser.add_argument("--training", default="", help="a note for the weights' headers")
     arguments = parser.parse_args()
     notes = {"training": arguments.training} if arguments.training else {}
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    learners = learners_of(arguments.model, arguments.begun, arguments.rate, device)
+    learners = learners_of(arguments.model, arguments.begun, arguments.rate, arguments.settings, device)
     train(learners, arguments.songs, arguments.out, arguments.seconds, arguments.batch, notes)
 
 

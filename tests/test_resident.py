@@ -65,8 +65,9 @@ def bundle_modules(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("bundle_modules")
-def test_what_is_packed_is_drawn(tmp_path: Path) -> None:
-    """By its shares, each stem where it was to within what the coding changes, zeros beyond the end."""
+def test_what_is_packed_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By its shares, each stem where it was to within what the coding changes, zeros beyond the end, some absent."""
+    import pool as pools
     from pool import Pool
 
     assert [path.name for path in packed(tmp_path)] == ["part-00.tar", "part-01.tar"]
@@ -81,6 +82,11 @@ def test_what_is_packed_is_drawn(tmp_path: Path) -> None:
         given = tone(200.0 * (index + 1)).T
         error = stem.samples[:, : given.shape[1]].numpy() / 2**14 - given
         assert 10 * np.log10(np.square(given).mean() / np.square(error).mean()) > 15, source
+    stems, annotated, _ = pool.draw(80, RATE // 10)
+    silent = (stems[pools.n_coherent(80) :].square().amax((2, 3)) == 0).float().mean()
+    assert float(silent) == pytest.approx(pools.P_ABSENT, abs=0.08)
+    assert annotated.all(), "it is known that they are silent"
+    monkeypatch.setattr(pools, "P_ABSENT", 0.0)
     stems, annotated, seeds = pool.draw(8, 4 * RATE)
     assert (stems.shape, seeds.shape) == ((8, 4, 2, 4 * RATE), (8,))
     assert annotated.all()
@@ -206,10 +212,12 @@ def test_training_goes_on_from_weights(tmp_path: Path, monkeypatch: pytest.Monke
 
     cpu = torch.device("cpu")
     monkeypatch.setitem(resident.RECIPES, "small-xumx", (("config.hidden=8",), 0.5))
-    (first,) = resident.learners_of(["xumx"], [], 1.0, cpu)
+    (first,) = resident.learners_of(["xumx"], [], 1.0, [], cpu)
     first.write(tmp_path / "first.safetensors", {})
     monkeypatch.setitem(resident.RECIPES, "small-xumx", (("config.hidden=16",), 0.5))
-    (second,) = resident.learners_of(["xumx"], [tmp_path / "first.safetensors"], 0.5, cpu)
+    settings = ["optimiser.ema=0.5"]
+    (second,) = resident.learners_of(["xumx"], [tmp_path / "first.safetensors"], 0.5, settings, cpu)
+    assert second.recipe.optimiser.ema == 0.5
     assert second.recipe.config["hidden"] == 8
     assert second.recipe.optimiser.lr == 0.5 * first.recipe.optimiser.lr
     for name, entry in first.model.state_dict().items():
@@ -217,11 +225,16 @@ def test_training_goes_on_from_weights(tmp_path: Path, monkeypatch: pytest.Monke
     assert second.share == 1, "alone, a model is trained till the end"
     for models, begun, said in (
         (["demucs"], ["first"], "first.safetensors: weights of xumx, which is not trained"),
-        (["xumx"], ["first", "first"], "has others to go on from"),
+        (["xumx"], ["first", "first"], "has others of that name"),
         (["xumx"], ["none"], "none.safetensors"),
     ):
         with pytest.raises(SystemExit, match=said):
-            resident.learners_of(models, [tmp_path / f"{name}.safetensors" for name in begun], 1.0, cpu)
+            resident.learners_of(models, [tmp_path / f"{name}.safetensors" for name in begun], 1.0, [], cpu)
+    with pytest.raises(SystemExit, match="nonsense"):
+        resident.learners_of(["xumx"], [], 1.0, ["config.nonsense=1"], cpu)
+    second.write(tmp_path / "second.safetensors", {})
+    both = resident.learners_of([], [tmp_path / "first.safetensors", tmp_path / "second.safetensors"], 1.0, [], cpu)
+    assert {"first", "second"} <= {learner.name for learner in both}
 
 
 @pytest.mark.usefixtures("bundle_modules")
@@ -263,7 +276,7 @@ def test_steps_without_a_finite_gradient_are_left_out() -> None:
     from danna_sep.training.recipes import find_recipe
 
     recipe = with_settings(find_recipe("small-xumx"), ["config.hidden=8", "config.dropout=0.0"])
-    learner = Learner(recipe, 1.0, torch.device("cpu"))
+    learner = Learner("xumx", recipe, 1.0, torch.device("cpu"))
     stems, known = 0.1 * torch.randn(2, 4, 2, 9000), torch.ones(2, 14, dtype=torch.bool)
     learner.learn(Batch(stems, known, None), 0.1)
     before = [parameter.detach().clone() for parameter in learner.parameters]
