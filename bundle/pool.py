@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-import io
 import json
-import tarfile
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import soundfile
 import torch
 from torch import Tensor
+from unpacking import LEVEL_HOP, STEP
 
 from danna_sep.songs.song import MIXTURE
 from danna_sep.types import SAMPLE_RATE, SOURCES
 
 TOGETHER = ""
 """In the place of a stem's name: all four, of one song and place."""
-LOUDEST = 1.99
-"""What `pack.py` keeps within full scale, coding may leave a little above it."""
-STEP = 2**14
-"""Of int16, for full scale."""
-LEVEL_HOP = 4410
 QUIET_DB = -60.0
 P_REDRAW = 0.85
 """Chance that a stem quieter than that (RMS, dB of full scale) is drawn again."""
@@ -88,40 +83,35 @@ class Pool:
         self.taken: set[Path] = set()
         self.chances: dict[str, tuple[list[PooledSong], npt.NDArray[np.float64]]] = {}
         self.rng = np.random.default_rng(int(time.time()))
-        self.executor = ThreadPoolExecutor()
 
     def take_in(self) -> None:
         """Archives that have not been taken in yet; not from several threads at once."""
         for path in sorted(set(self.folder.glob("*.tar")) - self.taken):
             self.taken.add(path)
             began = time.monotonic()
-            folders: dict[str, dict[str, bytes]] = {}
-            try:
-                with tarfile.open(path) as archive:
-                    for entry in archive:
-                        folder, _, name = entry.name.partition("/")
-                        content = archive.extractfile(entry)
-                        folders.setdefault(folder, {})[name] = content.read() if content else b""
-                songs = list(self.executor.map(self._decoded, folders.values()))
-            except (OSError, tarfile.TarError, ValueError, TypeError, KeyError, soundfile.SoundFileError) as error:
-                raise SystemExit(f"{path}: not one of pack.py's archives, or damaged; send it again") from error
+            with tempfile.TemporaryDirectory() as folder:
+                program = [sys.executable, str(Path(__file__).parent / "unpacking.py"), str(path), folder]
+                done = subprocess.run(program, capture_output=True, text=True)
+                if done.returncode:
+                    reason = done.stderr.strip().rpartition("\n")[2]
+                    raise SystemExit(f"{path}: not one of pack.py's archives, or damaged; send it again ({reason})")
+                about = json.loads(Path(folder, "songs.json").read_text("utf-8"))
+                songs = [self._held(Path(folder, str(number)), song) for number, song in enumerate(about)]
             self.songs = self.songs + songs
             self.chances = {name: self._chances(name) for name in (*SOURCES, MIXTURE, TOGETHER)}
             minutes = sum(song.n_frames for song in self.songs) / SAMPLE_RATE / 60
             print(f"{path.name}: {len(songs)} songs in {time.monotonic() - began:.1f} s; {minutes:.0f} min", flush=True)
 
-    def _decoded(self, files: Mapping[str, bytes]) -> PooledSong:
-        about = json.loads(files["manifest.json"])
-        stems: dict[str, Stem | None] = dict.fromkeys(about["silent"])
-        for source in (*SOURCES, MIXTURE):
-            if f"{source}.opus" not in files:
-                continue
-            samples, _ = soundfile.read(io.BytesIO(files[f"{source}.opus"]), dtype="float32", always_2d=True)
-            whole = samples[: len(samples) // LEVEL_HOP * LEVEL_HOP].reshape(-1, 2 * LEVEL_HOP)
-            energy = np.concatenate(([0.0], np.square(whole, dtype=np.float64).mean(1).cumsum()))
-            numbers = np.ascontiguousarray((samples.T.clip(-LOUDEST, LOUDEST) * STEP).astype(np.int16))
-            stems[source] = Stem(torch.from_numpy(numbers).to(self.device), energy)
-        odds: dict[str, float] = dict(about["odds"])
+    def _held(self, files: Path, about: Mapping[str, Any]) -> PooledSong:
+        """A song in the device's memory, whose files' names begin as given."""
+        stems: dict[str, Stem | None] = {}
+        for source, n_samples in about["stems"].items():
+            stems[source] = None
+            if n_samples is not None:
+                given = torch.from_file(f"{files}-{source}.raw", shared=False, size=2 * n_samples, dtype=torch.int16)
+                samples = given.reshape(2, -1).to(self.device, copy=True)
+                stems[source] = Stem(samples, np.load(f"{files}-{source}.npy"))
+        odds = dict(about["odds"])
         if all(source in stems for source in SOURCES):
             odds[TOGETHER] = min(odds.get(source, 0) for source in SOURCES)
         return PooledSong(odds, about["n_frames"], stems)

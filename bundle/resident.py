@@ -11,41 +11,30 @@ Weights are averages, in float16, and written twice: at two thirds of the time a
 from __future__ import annotations
 
 import argparse
-import copy
 import math
 import queue
 import threading
 import time
-from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
-from functools import partial
-from itertools import pairwise
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
-from statistics import median
-from typing import NamedTuple
 
 import torch
-from aligned import AlignedUNet
+from learner import Batch, Learner
 from pool import Pool, n_coherent
-from torch import Tensor, nn
 
 from danna_sep import weights
 from danna_sep.errors import DannaSepError
-from danna_sep.loading import WIENER_ITERATIONS
-from danna_sep.models import XUMX, Model, UNet, build
+from danna_sep.models import XUMX
 from danna_sep.training.augment import augment, margin
 from danna_sep.training.losses import combinations_of
-from danna_sep.training.objective import objective
 from danna_sep.training.recipe import Recipe, with_settings
 from danna_sep.training.recipes import find_recipe
 from danna_sep.training.statistics import fit_statistics
 
 N_SAMPLES = 255 * 1024
-WARM_UP_STEPS = 150
-N_TRIALS = 12
 
 AUGMENTATION = (
     "augment.p_speed=0.6",
@@ -68,130 +57,6 @@ RECIPES: Mapping[str, tuple[tuple[str, ...], float]] = {
 
 
 MODELS = tuple(find_recipe(name).model for name in RECIPES)
-
-
-class Batch(NamedTuple):
-    """Stems (batch, source, channel, time), which combinations of sources are known, and when it was made."""
-
-    stems: Tensor
-    known: Tensor
-    made: torch.cuda.Event | None
-
-
-@dataclass
-class Learner:
-    """A model, and what trains it."""
-
-    name: str
-    recipe: Recipe
-    share: float
-    device: torch.device
-    begun: weights.WeightsFile | None = None
-    step: int = 0
-    model: Model | AlignedUNet = field(init=False)
-    losses: list[Tensor] = field(default_factory=list)
-    underway: deque[torch.cuda.Event] = field(default_factory=deque)
-
-    def __post_init__(self) -> None:
-        self.model = build(self.recipe.model, self.recipe.config)
-        if self.begun is not None:
-            self.model.load_state_dict(self.begun.entries)
-        self.model.to(self.device)
-        if self.recipe.model == "unet":
-            self.model.to(memory_format=torch.channels_last)
-        self._follow(self.model)
-        self.stream = torch.cuda.Stream() if self.device.type == "cuda" else None
-
-    def _follow(self, model: Model | AlignedUNet) -> None:
-        """Train a model from here on."""
-        self.model = model.train()
-        self.average = copy.deepcopy(self.model).requires_grad_(False).eval()
-        self.optimiser = torch.optim.Adam(self.model.parameters(), self.recipe.optimiser.lr, fused=True)
-        self.parameters = list(self.model.parameters())
-        self.pairs = [
-            pair
-            for pair in zip(self.average.state_dict().values(), self.model.state_dict().values(), strict=True)
-            if pair[0].is_floating_point()
-        ]
-
-    def network(self, model: nn.Module, heard: Tensor) -> Tensor:
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-            return model(heard)
-
-    def choose_form(self, batch: Batch) -> None:
-        """Train a U-Net as it is, or aligned: what takes less time on this machine."""
-        if not isinstance(self.model, UNet):
-            return
-        forms: dict[str, UNet | AlignedUNet] = {
-            "as it is": self.model,
-            "aligned": AlignedUNet(self.model).to(memory_format=torch.channels_last),
-        }
-        took_s = {name: self._batch_s(form.train(), batch) for name, form in forms.items()}
-        print("; ".join(f"{self.name} {name}: {s:.4f} s a batch" for name, s in took_s.items()), flush=True)
-        self._follow(forms[min(took_s, key=took_s.__getitem__)])
-
-    def _batch_s(self, model: UNet | AlignedUNet, batch: Batch) -> float:
-        """Seconds that the gradients of a batch take, the median of some after a few; they are not used."""
-        clocks = []
-        for _ in range(N_TRIALS):
-            objective(partial(self.network, model), batch.stems, batch.known, self.recipe.loss).loss.backward()
-            model.zero_grad()
-            if self.device.type == "cuda":
-                torch.cuda.synchronize()
-            clocks.append(time.monotonic())
-        return median(after - before for before, after in pairwise(clocks[2:]))
-
-    def learn(self, batch: Batch, done: float) -> None:
-        """One step, in this model's own queue, of which no more than two wait there.
-
-        Args:
-            batch: Made in another queue.
-            done: Share of this model's time that is over.
-        """
-        if self.stream is None or batch.made is None:
-            self._learn(batch, done)
-            return
-        with torch.cuda.stream(self.stream):
-            self.stream.wait_event(batch.made)
-            for tensor in (batch.stems, batch.known):
-                tensor.record_stream(self.stream)
-            self._learn(batch, done)
-            self.underway.append(self.stream.record_event())
-        if len(self.underway) > 2:
-            self.underway.popleft().synchronize()
-
-    def _learn(self, batch: Batch, done: float) -> None:
-        rise = min(1.0, (self.step + 1) / WARM_UP_STEPS)
-        for settings in self.optimiser.param_groups:
-            settings["lr"] = self.recipe.optimiser.lr * rise * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
-        loss = objective(partial(self.network, self.model), batch.stems, batch.known, self.recipe.loss).loss
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.recipe.optimiser.clip_norm or math.inf)
-        # A step whose gradient is not finite is left out, without a look at it here, which would wait for the GPU.
-        self.optimiser.found_inf = (~torch.isfinite(norm)).float()
-        self.optimiser.step()
-        self.optimiser.zero_grad()
-        self.step += 1
-        decay = min(self.recipe.optimiser.ema, self.step / (self.step + 10))
-        means, now = zip(*self.pairs, strict=True)
-        torch._foreach_lerp_(list(means), list(now), 1 - decay)
-        self.losses.append(loss.detach())
-
-    def write(self, path: Path, notes: Mapping[str, str]) -> None:
-        """The averaged weights."""
-        entries = self.average.entries() if isinstance(self.average, AlignedUNet) else self.average.state_dict()
-        weights.write(
-            path,
-            model=self.recipe.model,
-            config=self.recipe.config,
-            entries={name: entry.contiguous().cpu() for name, entry in entries.items()},
-            metadata={
-                **notes,
-                "steps": str(self.step),
-                WIENER_ITERATIONS: str(self.recipe.n_wiener_iterations),
-            },
-            dtype=torch.float16,
-        )
 
 
 def mean_loss(learner: Learner) -> float:
@@ -236,6 +101,26 @@ def batches(
             stems = torch.cat(parts).nan_to_num_(0, 0, 0)
             made = None if stream is None else stream.record_event()
         ready.put(Batch(stems, known, made))
+
+
+@contextmanager
+def producing(pool: Pool, recipe: Recipe, batch_size: int) -> Iterator[queue.Queue[Batch | BaseException]]:
+    """Where batches come from, or what keeps them from coming; they are made in a thread."""
+    ready: queue.Queue[Batch | BaseException] = queue.Queue(3)
+    stop = threading.Event()
+
+    def produce() -> None:
+        try:
+            batches(pool, recipe, batch_size, ready, stop)
+        except BaseException as error:
+            ready.put(error)
+            raise
+
+    threading.Thread(target=produce, daemon=True).start()
+    try:
+        yield ready
+    finally:
+        stop.set()
 
 
 def learners_of(
@@ -295,52 +180,39 @@ def train(
     torch.backends.cudnn.benchmark = True
     torch.backends.cuda.matmul.allow_tf32 = True
     began = time.time()
-    pool = Pool(folder, device)
-    ready: queue.Queue[Batch | BaseException] = queue.Queue(3)
-    stop = threading.Event()
-
-    def produce() -> None:
-        try:
-            batches(pool, learners[0].recipe, batch_size, ready, stop)
-        except BaseException as error:
-            ready.put(error)
-            raise
-
-    threading.Thread(target=produce, daemon=True).start()
     deadline, step, written = began + seconds, 0, False
     told = time.monotonic()
-    while True:
-        if step % 10 == 0 and (folder / "deadline").exists():
-            deadline = float((folder / "deadline").read_text())
-        done = (time.time() - began) / max(1e-3, deadline - began)
-        if done >= 1:
-            break
-        try:
-            item = ready.get(timeout=1)
-        except queue.Empty:
-            continue
-        if isinstance(item, BaseException):
-            raise item
-        if step == 0:
-            begin(learners, item)
-        for learner in learners:
-            if done < learner.share:
-                learner.learn(item, done / learner.share)
-        step += 1
-        if step in (5, 10, 20) or step % 50 == 0:
-            rates = "; ".join(f"{learner.name} {learner.step}: {mean_loss(learner):.4f}" for learner in learners)
-            now = time.monotonic()
-            print(
-                f"{time.time() - began:.0f} s, done {done:.3f}, queue {ready.qsize()}: {rates} ({now - told:.1f} s)",
-                flush=True,
-            )
-            if device.type == "cuda":
-                print(f"   {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB", flush=True)
-            told = now
-        if done > 0.67 and not written:
-            written = True
-            write(learners, out, notes, "-early")
-    stop.set()
+    pool = Pool(folder, device)
+    with producing(pool, learners[0].recipe, batch_size) as ready:
+        while True:
+            if step % 10 == 0 and (folder / "deadline").exists():
+                deadline = float((folder / "deadline").read_text())
+            done = (time.time() - began) / max(1e-3, deadline - began)
+            if done >= 1:
+                break
+            try:
+                item = ready.get(timeout=1)
+            except queue.Empty:
+                continue
+            if isinstance(item, BaseException):
+                raise item
+            if step == 0:
+                begin(learners, item)
+            for learner in learners:
+                if done < learner.share:
+                    learner.learn(item, done / learner.share)
+            step += 1
+            if step in (5, 10, 20) or step % 50 == 0:
+                rates = "; ".join(f"{learner.name} {learner.step}: {mean_loss(learner):.4f}" for learner in learners)
+                now = time.monotonic()
+                so_far = f"{time.time() - began:.0f} s, done {done:.3f}, queue {ready.qsize()}"
+                print(f"{so_far}: {rates} ({now - told:.1f} s)", flush=True)
+                if device.type == "cuda":
+                    print(f"   {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB", flush=True)
+                told = now
+            if done > 0.67 and not written:
+                written = True
+                write(learners, out, notes, "-early")
     if not step:
         raise SystemExit(f"{folder}: no songs came, or none with a share of {' or '.join(pool.lacks) or 'anything'}")
     write(learners, out, notes, "")

@@ -1,0 +1,164 @@
+"""A model that is trained, with its optimiser and the average of its weights, in a queue of its own on a GPU."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple
+
+import torch
+from aligned import AlignedUNet
+from torch import Tensor
+
+from danna_sep import weights
+from danna_sep.loading import WIENER_ITERATIONS
+from danna_sep.models import Model, UNet, build
+from danna_sep.training.objective import objective
+from danna_sep.training.recipe import Recipe
+
+WARM_UP_STEPS = 150
+N_TRIALS = 12
+"""Batches by which forms of a computation are compared."""
+
+
+class Batch(NamedTuple):
+    """Stems (batch, source, channel, time), which combinations of sources are known, and when it was made."""
+
+    stems: Tensor
+    known: Tensor
+    made: torch.cuda.Event | None
+
+
+@dataclass
+class Learner:
+    """A model, and what trains it."""
+
+    name: str
+    recipe: Recipe
+    share: float
+    device: torch.device
+    begun: weights.WeightsFile | None = None
+    step: int = 0
+    model: Model | AlignedUNet = field(init=False)
+    compute: Callable[[Tensor], Tensor] = field(init=False)
+    losses: list[Tensor] = field(default_factory=list)
+    underway: deque[torch.cuda.Event] = field(default_factory=deque)
+
+    def __post_init__(self) -> None:
+        self.model = build(self.recipe.model, self.recipe.config)
+        if self.begun is not None:
+            self.model.load_state_dict(self.begun.entries)
+        self.model.to(self.device)
+        if self.recipe.model == "unet":
+            self.model.to(memory_format=torch.channels_last)
+        self._follow(self.model, self.model)
+        self.stream = torch.cuda.Stream() if self.device.type == "cuda" else None
+
+    def _follow(self, model: Model | AlignedUNet, compute: Callable[[Tensor], Tensor]) -> None:
+        """Train a model from here on, which `compute` computes."""
+        self.model, self.compute = model.train(), compute
+        self.average = copy.deepcopy(self.model).requires_grad_(False).eval()
+        self.optimiser = torch.optim.Adam(self.model.parameters(), self.recipe.optimiser.lr, fused=True)
+        self.parameters = list(self.model.parameters())
+        self.pairs = [
+            pair
+            for pair in zip(self.average.state_dict().values(), self.model.state_dict().values(), strict=True)
+            if pair[0].is_floating_point()
+        ]
+
+    def network(self, heard: Tensor) -> Tensor:
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+            return self.compute(heard)
+
+    def choose_form(self, batch: Batch) -> None:
+        """Train a U-Net as it is, aligned, or on a GPU compiled as well: what takes least time on this machine."""
+        if not isinstance(self.model, UNet):
+            return
+        aligned = AlignedUNet(self.model).to(memory_format=torch.channels_last)
+        forms: dict[str, tuple[UNet | AlignedUNet, Callable[[Tensor], Tensor]]] = {
+            "as it is": (self.model, self.model),
+            "aligned": (aligned, aligned),
+        }
+        if self.device.type == "cuda":
+            forms["compiled"] = aligned, torch.compile(aligned)
+        took_s: dict[str, float] = {}
+        for name, (model, compute) in forms.items():
+            try:
+                self._follow(model, compute)
+                took_s[name] = self._batch_s(batch)
+                print(f"{self.name} {name}: {took_s[name]:.4f} s a batch", flush=True)
+            except Exception as error:  # of whatever kind: a compiler's must not end a training that can do without
+                if name != "compiled":
+                    raise
+                print(f"{self.name} cannot be compiled: {error!r:.500}", flush=True)
+        self._follow(*forms[min(took_s, key=took_s.__getitem__)])
+
+    def _batch_s(self, batch: Batch) -> float:
+        """Seconds that the gradients of a batch take, the median of some after a few; they are not used."""
+        clocks = []
+        for _ in range(N_TRIALS):
+            objective(self.network, batch.stems, batch.known, self.recipe.loss).loss.backward()
+            self.model.zero_grad()
+            if self.device.type == "cuda":
+                torch.cuda.synchronize()
+            clocks.append(time.monotonic())
+        return median(after - before for before, after in pairwise(clocks[2:]))
+
+    def learn(self, batch: Batch, done: float) -> None:
+        """One step, in this model's own queue, of which no more than two wait there.
+
+        Args:
+            batch: Made in another queue.
+            done: Share of this model's time that is over.
+        """
+        if self.stream is None or batch.made is None:
+            self._learn(batch, done)
+            return
+        with torch.cuda.stream(self.stream):
+            self.stream.wait_event(batch.made)
+            for tensor in (batch.stems, batch.known):
+                tensor.record_stream(self.stream)
+            self._learn(batch, done)
+            self.underway.append(self.stream.record_event())
+        if len(self.underway) > 2:
+            self.underway.popleft().synchronize()
+
+    def _learn(self, batch: Batch, done: float) -> None:
+        rise = min(1.0, (self.step + 1) / WARM_UP_STEPS)
+        for settings in self.optimiser.param_groups:
+            settings["lr"] = self.recipe.optimiser.lr * rise * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+        loss = objective(self.network, batch.stems, batch.known, self.recipe.loss).loss
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.recipe.optimiser.clip_norm or math.inf)
+        # A step whose gradient is not finite is left out, without a look at it here, which would wait for the GPU.
+        self.optimiser.found_inf = (~torch.isfinite(norm)).float()
+        self.optimiser.step()
+        self.optimiser.zero_grad()
+        self.step += 1
+        decay = min(self.recipe.optimiser.ema, self.step / (self.step + 10))
+        means, now = zip(*self.pairs, strict=True)
+        torch._foreach_lerp_(list(means), list(now), 1 - decay)
+        self.losses.append(loss.detach())
+
+    def write(self, path: Path, notes: Mapping[str, str]) -> None:
+        """The averaged weights."""
+        entries = self.average.entries() if isinstance(self.average, AlignedUNet) else self.average.state_dict()
+        weights.write(
+            path,
+            model=self.recipe.model,
+            config=self.recipe.config,
+            entries={name: entry.contiguous().cpu() for name, entry in entries.items()},
+            metadata={
+                **notes,
+                "steps": str(self.step),
+                WIENER_ITERATIONS: str(self.recipe.n_wiener_iterations),
+            },
+            dtype=torch.float16,
+        )
