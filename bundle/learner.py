@@ -18,6 +18,7 @@ from aligned import AlignedUNet
 from torch import Tensor
 
 from danna_sep import weights
+from danna_sep.errors import ConfigError
 from danna_sep.loading import WIENER_ITERATIONS
 from danna_sep.models import Model, UNet, build
 from danna_sep.training.objective import objective
@@ -54,7 +55,12 @@ class Learner:
     def __post_init__(self) -> None:
         self.model = build(self.recipe.model, self.recipe.config)
         if self.begun is not None:
-            self.model.load_state_dict(self.begun.entries)
+            try:
+                self.model.load_state_dict(self.begun.entries)
+            except RuntimeError:
+                raise ConfigError(
+                    f"{self.name}: the weights to go on from do not fit the configuration; see --set"
+                ) from None
         self.model.to(self.device)
         if self.recipe.model == "unet":
             self.model.to(memory_format=torch.channels_last)
@@ -64,6 +70,7 @@ class Learner:
     def _follow(self, model: Model | AlignedUNet, compute: Callable[[Tensor], Tensor]) -> None:
         """Train a model from here on, which `compute` computes."""
         self.model, self.compute = model.train(), compute
+        self.model.zero_grad()
         self.average = copy.deepcopy(self.model).requires_grad_(False).eval()
         self.optimiser = torch.optim.Adam(self.model.parameters(), self.recipe.optimiser.lr, fused=True)
         self.parameters = list(self.model.parameters())
@@ -78,27 +85,32 @@ class Learner:
             return self.compute(heard)
 
     def choose_form(self, batch: Batch) -> None:
-        """Train a U-Net as it is, aligned, or on a GPU compiled as well: what takes least time on this machine."""
-        if not isinstance(self.model, UNet):
+        """Train a U-Net as it is, aligned, or compiled as well: what takes least time on this machine."""
+        if not isinstance(self.model, UNet) or self.model.config.bottleneck != "attention":
             return
         aligned = AlignedUNet(self.model).to(memory_format=torch.channels_last)
         forms: dict[str, tuple[UNet | AlignedUNet, Callable[[Tensor], Tensor]]] = {
             "as it is": (self.model, self.model),
             "aligned": (aligned, aligned),
+            "compiled": (aligned, torch.compile(aligned)),
         }
-        if self.device.type == "cuda":
-            forms["compiled"] = aligned, torch.compile(aligned)
+        states = {name: copy.deepcopy(model.state_dict()) for name, (model, _) in forms.items()}
         took_s: dict[str, float] = {}
         for name, (model, compute) in forms.items():
+            began = time.monotonic()
             try:
                 self._follow(model, compute)
                 took_s[name] = self._batch_s(batch)
-                print(f"{self.name} {name}: {took_s[name]:.4f} s a batch", flush=True)
             except Exception as error:  # of whatever kind: a compiler's must not end a training that can do without
                 if name != "compiled":
                     raise
                 print(f"{self.name} cannot be compiled: {error!r:.500}", flush=True)
-        self._follow(*forms[min(took_s, key=took_s.__getitem__)])
+                continue
+            trial_s = time.monotonic() - began
+            print(f"{self.name} {name}: {took_s[name]:.4f} s a batch; {trial_s:.0f} s to find out", flush=True)
+        best = min(took_s, key=took_s.__getitem__)
+        forms[best][0].load_state_dict(states[best])  # norms as they were before the trials
+        self._follow(*forms[best])
 
     def _batch_s(self, batch: Batch) -> float:
         """Seconds that the gradients of a batch take, the median of some after a few; they are not used."""

@@ -93,8 +93,9 @@ class Pool:
                 program = [sys.executable, str(Path(__file__).parent / "unpacking.py"), str(path), folder]
                 done = subprocess.run(program, capture_output=True, text=True)
                 if done.returncode:
-                    reason = done.stderr.strip().rpartition("\n")[2]
-                    raise SystemExit(f"{path}: not one of pack.py's archives, or damaged; send it again ({reason})")
+                    reason = done.stderr.strip().rpartition("\n")[2] or f"ended with {done.returncode}"
+                    advice = f"if it is damaged, send it again; it needs room in {folder} for all its samples"
+                    raise SystemExit(f"{path}: cannot be unpacked ({reason}): {advice}")
                 about = json.loads(Path(folder, "songs.json").read_text("utf-8"))
                 songs = [self._held(Path(folder, str(number)), song) for number, song in enumerate(about)]
             self.songs = self.songs + songs
@@ -108,8 +109,10 @@ class Pool:
         for source, n_samples in about["stems"].items():
             stems[source] = None
             if n_samples is not None:
-                given = torch.from_file(f"{files}-{source}.raw", shared=False, size=2 * n_samples, dtype=torch.int16)
+                path = Path(f"{files}-{source}.raw")
+                given = torch.from_file(str(path), shared=False, size=2 * n_samples, dtype=torch.int16)
                 samples = given.reshape(2, -1).to(self.device, copy=True)
+                path.unlink()
                 stems[source] = Stem(samples, np.load(f"{files}-{source}.npy"))
         odds = dict(about["odds"])
         if all(source in stems for source in SOURCES):

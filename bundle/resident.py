@@ -5,7 +5,8 @@
 `packed` is what `pack.py` wrote; archives that arrive later are taken in as they come. All models hear the same
 batches, each in its own queue of the GPU, and their learning rates fall with the time that is left: to nothing when it
 is up, however fast the machine. A file `deadline` beside the archives (seconds since 1970) overrules `--seconds`.
-Weights are averages, in float16, and written twice: at two thirds of the time and at the end.
+Weights are averages, in float16, and written twice: at two thirds of the time and at the end; under the model's name,
+or that of the file that it went on from. On a GPU, some of the time goes into finding the fastest form of a U-Net.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ from danna_sep.training.recipes import find_recipe
 from danna_sep.training.statistics import fit_statistics
 
 N_SAMPLES = 255 * 1024
+EARLY = "-early"
+"""Ends names of weights at two thirds of the time."""
 
 AUGMENTATION = (
     "augment.p_speed=0.6",
@@ -56,12 +59,23 @@ RECIPES: Mapping[str, tuple[tuple[str, ...], float]] = {
 """What differs from the recipes, and for which part of the time each is trained."""
 
 
+SETTINGS = ("config.", "loss.", "augment.", "optimiser.lr=", "optimiser.ema=", "optimiser.clip_norm=")
+"""What of a recipe can be set: the rest is as this program has it."""
+
 MODELS = tuple(find_recipe(name).model for name in RECIPES)
 
 
 def mean_loss(learner: Learner) -> float:
     """Of the last steps, but for the very last: they may not be computed yet."""
     return float(torch.stack(learner.losses[-53:-3]).mean()) if len(learner.losses) > 3 else math.nan
+
+
+def wait_for_full(ready: queue.Queue[Batch | BaseException]) -> None:
+    """So that nothing is made while times are taken; not for long."""
+    for _ in range(100):
+        if ready.full():
+            return
+        time.sleep(0.05)
 
 
 def begin(learners: list[Learner], batch: Batch) -> None:
@@ -71,7 +85,8 @@ def begin(learners: list[Learner], batch: Batch) -> None:
     for learner in learners:
         if isinstance(learner.model, XUMX) and learner.begun is None:
             fit_statistics(learner.model, [batch.stems.sum(1)])
-        learner.choose_form(batch)
+        if batch.made is not None:
+            learner.choose_form(batch)
     if batch.made is not None:
         torch.cuda.synchronize()
 
@@ -132,12 +147,16 @@ def learners_of(
         models: Of MODELS; none: all.
         begun: Weights to go on from; of one model, too, if their names differ.
         rate: Times the recipes' learning rates.
-        settings: As `danna-sep train --set` takes them, for all.
+        settings: As `danna-sep train --set` takes them, for all; of what counts here, see SETTINGS.
         device: Where.
 
     Raises:
-        SystemExit: Weights that cannot be used, of a model that is not trained, or two of one name; unknown settings.
+        SystemExit: Weights that cannot be used, of a model that is not trained, or two of one name; settings that are
+            unknown or have no effect here.
     """
+    for setting in settings:
+        if not setting.startswith(SETTINGS):
+            raise SystemExit(f"--set {setting}: not one of {', '.join(SETTINGS)}, which are all that count here")
     starts: dict[str, weights.WeightsFile] = {}
     for path in begun:
         try:
@@ -161,6 +180,10 @@ def learners_of(
                 found.append(Learner(own_name, replace(configured, optimiser=optimiser), share, device, start))
             except DannaSepError as error:
                 raise SystemExit(str(error)) from None
+    names = [f"{learner.name}{suffix}" for learner in found for suffix in ("", EARLY)]
+    for name in names:
+        if names.count(name) > 1:
+            raise SystemExit(f"{name}.safetensors: would be written twice; give weights names that differ by more")
     longest = max(learner.share for learner in found)
     for learner in found:
         learner.share /= longest
@@ -197,6 +220,7 @@ def train(
             if isinstance(item, BaseException):
                 raise item
             if step == 0:
+                wait_for_full(ready)
                 begin(learners, item)
             for learner in learners:
                 if done < learner.share:
@@ -212,7 +236,7 @@ def train(
                 told = now
             if done > 0.67 and not written:
                 written = True
-                write(learners, out, notes, "-early")
+                write(learners, out, notes, EARLY)
     if not step:
         raise SystemExit(f"{folder}: no songs came, or none with a share of {' or '.join(pool.lacks) or 'anything'}")
     write(learners, out, notes, "")
@@ -244,6 +268,9 @@ def main() -> None:
     arguments = parser.parse_args()
     notes = {"training": arguments.training} if arguments.training else {}
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    for path in arguments.begun:
+        if path.resolve().parent == arguments.out.resolve():
+            parser.error(f"{path}: would be replaced; give another --out")
     learners = learners_of(arguments.model, arguments.begun, arguments.rate, arguments.settings, device)
     train(learners, arguments.songs, arguments.out, arguments.seconds, arguments.batch, notes)
 

@@ -82,6 +82,7 @@ def test_what_is_packed_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         given = tone(200.0 * (index + 1)).T
         error = stem.samples[:, : given.shape[1]].numpy() / 2**14 - given
         assert 10 * np.log10(np.square(given).mean() / np.square(error).mean()) > 15, source
+    pool.rng = np.random.default_rng(5)
     stems, annotated, _ = pool.draw(80, RATE // 10)
     silent = (stems[pools.n_coherent(80) :].square().amax((2, 3)) == 0).float().mean()
     assert float(silent) == pytest.approx(pools.P_ABSENT, abs=0.08)
@@ -230,11 +231,58 @@ def test_training_goes_on_from_weights(tmp_path: Path, monkeypatch: pytest.Monke
     ):
         with pytest.raises(SystemExit, match=said):
             resident.learners_of(models, [tmp_path / f"{name}.safetensors" for name in begun], 1.0, [], cpu)
+    for setting, said in (("config.hidden=4", "first: .* do not fit"), ("data.workers=1", "not one of config")):
+        with pytest.raises(SystemExit, match=said):
+            resident.learners_of(["xumx"], [tmp_path / "first.safetensors"], 1.0, [setting], cpu)
     with pytest.raises(SystemExit, match="nonsense"):
         resident.learners_of(["xumx"], [], 1.0, ["config.nonsense=1"], cpu)
     second.write(tmp_path / "second.safetensors", {})
     both = resident.learners_of([], [tmp_path / "first.safetensors", tmp_path / "second.safetensors"], 1.0, [], cpu)
     assert {"first", "second"} <= {learner.name for learner in both}
+    second.write(tmp_path / "first-early.safetensors", {})
+    with pytest.raises(SystemExit, match=r"first-early\.safetensors: would be written twice"):
+        resident.learners_of([], [tmp_path / f"{name}.safetensors" for name in ("first", "first-early")], 1.0, [], cpu)
+
+
+@pytest.mark.usefixtures("bundle_modules")
+@pytest.mark.parametrize("fastest", ["as it is", "aligned", "compiled"])
+def test_a_unet_is_trained_in_its_fastest_form(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], fastest: str
+) -> None:
+    """What is written is a U-Net of its own size whatever the form; a compiler that fails ends nothing."""
+    import resident
+    from aligned import AlignedUNet
+    from learner import Batch, Learner
+
+    tiny = ("config.growth=2", "config.n_layers=[1,1]", "config.bottleneck_width=8", "config.n_bins=131")
+    monkeypatch.setitem(resident.RECIPES, "small-unet", (tiny, 1.0))
+    (learner,) = resident.learners_of(["unet"], [], 1.0, [], torch.device("cpu"))
+    before = {name: entry.clone() for name, entry in learner.model.state_dict().items()}
+    tried: list[str] = []
+
+    def took_s(self: Learner, batch: Batch) -> float:
+        tried.append(("as it is", "aligned", "compiled")[len(tried)])
+        if fastest != "compiled" and tried[-1] == "compiled":
+            raise RuntimeError("no compiler")
+        for module in self.model.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                assert module.running_mean is not None
+                module.running_mean += 1
+        return 1.0 if tried[-1] == fastest else 2.0
+
+    monkeypatch.setattr(Learner, "_batch_s", took_s)
+    monkeypatch.setattr(torch, "compile", lambda model: model.forward)
+    batch = Batch(0.1 * torch.randn(2, 4, 2, 9000), torch.ones(2, 14, dtype=torch.bool), None)
+    learner.choose_form(batch)
+    assert isinstance(learner.model, AlignedUNet) == (fastest != "as it is")
+    assert (learner.compute is learner.model) == (fastest != "compiled")
+    assert ("cannot be compiled: RuntimeError('no compiler')" in capsys.readouterr().out) == (fastest != "compiled")
+    own = learner.model.entries() if isinstance(learner.model, AlignedUNet) else learner.model.state_dict()
+    assert all(torch.equal(own[name], entry) for name, entry in before.items()), "trials leave nothing behind"
+    learner.compute = learner.model
+    learner.learn(batch, 0.1)
+    learner.write(tmp_path / "unet.safetensors", {})
+    load(str(tmp_path / "unet.safetensors"), device="cpu")
 
 
 @pytest.mark.usefixtures("bundle_modules")

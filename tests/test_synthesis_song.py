@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from danna_sep.errors import Cancelled
-from danna_sep.training.synthesis import mastering, song
+from danna_sep.training.synthesis import bass, mastering, song
+from danna_sep.training.synthesis.grooves import Hit
+from danna_sep.training.synthesis.harmony import Note
 from danna_sep.training.synthesis.plan import Plan
 from danna_sep.training.synthesis.recordings import Recordings
 from danna_sep.training.synthesis.song import Song, length_of, make_song, produce
@@ -132,3 +134,23 @@ def test_folder_is_not_written_to(studio: Studio) -> None:
     before = sorted((path, path.stat().st_mtime_ns) for path in folder.rglob("*"))
     make_song(studio, SEED, 1, (4.0, 4.5))
     assert sorted((path, path.stat().st_mtime_ns) for path in folder.rglob("*")) == before
+
+
+def test_basses_of_machines_often_make_room_for_the_bass_drum() -> None:
+    """Without a machine they seldom do; without a bass drum, never."""
+    notes = [Note(0.5 * i, 0.4, 36 + i, 0.8) for i in range(4)]
+    for seed in range(6):
+        played = bass.play(Studio(None, Soundfonts(())), np.random.default_rng(seed), notes, True, 3 * RATE_HZ)
+        assert played.shape == (2, 3 * RATE_HZ)
+        assert np.isfinite(played).all()
+        assert mastering.level_db(played, [(0.0, 2.0)]) > -40
+    steady = np.ones((2, RATE_HZ), np.float32)
+
+    def n_ducked(hits: list[Hit], electronic: bool) -> int:
+        made = (song._pumped(steady, hits, np.random.default_rng(seed), electronic) for seed in range(100))
+        return sum(float(sound.min()) < 0.6 for sound in made)
+
+    kick = [Hit(0.5, "kick", 1.0)]
+    assert n_ducked(kick, True) == pytest.approx(100 * song._PUMPED[True], abs=15)
+    assert n_ducked(kick, False) == pytest.approx(100 * song._PUMPED[False], abs=6)
+    assert n_ducked([Hit(0.5, "snare", 1.0)], True) == 0

@@ -47,6 +47,7 @@ class ElectronicBass:
         late = round(self._wide * 0.002 * RATE_HZ)
         if late:
             both[1, late:] = both[0, : n - late]
+            both[1, :late] = 0
         return fade(both, 0.002, self._release_s)
 
     def _boom(self, hz: float, t: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

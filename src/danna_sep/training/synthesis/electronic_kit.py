@@ -19,7 +19,7 @@ def electronic_kit(rng: Rng) -> Kit:
     """A random kit with kick, snare, clap, hats, crash, ride, rim, toms, and shakers, all of one hit each."""
     noise = rng.standard_normal(int(1.5 * RATE_HZ)).astype(np.float32)
     fall = float(np.exp(rng.uniform(np.log(2.5), np.log(18))))
-    body = _sweep(rng.uniform(38, 62), rng.uniform(120, 600), rng.uniform(15, 60), 0.8, fall)
+    body = _sweep(rng.uniform(38, 62), rng.uniform(120, 600), rng.uniform(15, 60), min(1.5, max(0.8, 5 / fall)), fall)
     click = cut(noise[None, : len(body)], float(rng.uniform(1000, 4000)))[0] * np.exp(-np.arange(len(body)) / 120)
     kick = np.tanh(rng.uniform(0.8, 5) * (body + rng.uniform(0, 0.25) * click))
     t = _clock(0.5)

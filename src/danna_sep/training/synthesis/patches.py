@@ -13,6 +13,7 @@ Role = Literal["bass", "lead", "pad", "pluck"]
 
 _TABLE: Final = 4096
 _WAVES: Final = ("saw", "square", "triangle", "pulse", "sine")
+_PLUCK_S: Final = 0.15
 _N_VARIANTS: Final = 2
 """Renderings of a note, with other phases, that are used in turn."""
 
@@ -54,7 +55,8 @@ class Patch:
         self._cents = rng.normal(0, rng.uniform(0.5, 9), size=int(rng.integers(1, n_most + 1)))
         self._attack_s = float(rng.uniform(0.1, 0.6) if role == "pad" else rng.uniform(0.002, 0.03))
         self._decay = float(rng.uniform(0.0, 1.0) if role == "pad" else rng.uniform(0.5, 7))
-        plucked = role == "pluck" or (role == "bass" and rng.random() < 0.35)
+        self._is_plucked_bass = role == "bass" and rng.random() < 0.35
+        plucked = role == "pluck" or self._is_plucked_bass
         self._sustain = float(rng.uniform(0, 0.2) if plucked else rng.uniform(0.4, 1))
         self._dark_hz = float(rng.uniform(200, 1200) if role == "bass" else rng.uniform(400, 3000))
         self._bright_hz = min(self._dark_hz * float(rng.uniform(2, 10)), 18_000.0)
@@ -66,7 +68,10 @@ class Patch:
         self._rendered: dict[tuple[int, int, int], Sound] = {}
 
     def play(self, midi: int, length_s: float) -> Sound:
-        """One note, stereo, at an RMS of -20 dB, let go after `length_s`; not to be written to."""
+        """One note, stereo, let go after `length_s`; not to be written to.
+
+        At an RMS of -20 dB, a plucked bass at its beginning.
+        """
         n = int((length_s + self._release_s) * RATE_HZ)
         key = (midi, n, int(self._rng.integers(_N_VARIANTS)))
         if key not in self._rendered:
@@ -93,5 +98,7 @@ class Patch:
         body = self._sustain + (1 - self._sustain) * np.exp(-t * self._decay)
         body *= 1 + self._vibrato * 20 * np.sin(2 * np.pi * 5.3 * t)
         out = out * (rise * body).astype(np.float32)
-        level = float(np.sqrt(np.mean(np.square(out)))) + 1e-6
+        # A long note would be much louder than a short one if all that rings on counted.
+        heard = out[:, : round(_PLUCK_S * RATE_HZ)] if self._is_plucked_bass else out
+        level = float(np.sqrt(np.mean(np.square(heard)))) + 1e-6
         return fade(out * np.float32(0.1 / level), 0.001, self._release_s)

@@ -25,7 +25,7 @@ _ELECTRONIC: Final = (0.4, 0.1)
 """Share of the songs whose drummer is a machine: of those that are made up, and of scores."""
 
 _PUMPED: Final = (0.04, 0.4)
-"""Share of basses, and of accompaniments, that give way to the bass drum: in other songs, and in those."""
+"""Share of basses, and of accompaniments, that give way to the bass drum: with another drummer, and with a machine."""
 
 
 @dataclass(frozen=True)
