@@ -52,7 +52,7 @@ class AlignedUNet(nn.Module):
 
     def forward(self, magnitude: Tensor) -> Tensor:
         """The U-Net's masks."""
-        return self.unet(magnitude)  # type: ignore[no-any-return]
+        return self.unet(magnitude)
 
     def entries(self) -> dict[str, Tensor]:
         """The U-Net's state."""
