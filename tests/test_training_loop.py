@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 from danna_sep import load, weights
 from danna_sep.errors import Cancelled, ConfigError, CorruptWeights, MissingWeights, SongsError, TrainingFailed
 from danna_sep.songs import Song, find_songs
-from danna_sep.training import events, loop
+from danna_sep.training import events, loop, running
 from danna_sep.training.recipe import Recipe, with_settings
 from danna_sep.training.recipes import RECIPES, find_recipe
 from danna_sep.training.schedule import Plateau, learning_rate
@@ -82,7 +82,7 @@ def songs_of(data: Path) -> tuple[list[Song], list[Song]]:
 
 
 def run(recipe: Recipe, data: Path, folder: Path, **options: object) -> list[events.Event]:
-    settings = loop.Options(**{"device": "cpu", "n_workers": 0, **options})  # type: ignore[arg-type]
+    settings = running.Options(**{"device": "cpu", "n_workers": 0, **options})  # type: ignore[arg-type]
     return list(loop.train(recipe, *songs_of(data), folder, options=settings))
 
 
@@ -142,13 +142,13 @@ during = []
 atexit.register(lambda: print("gloo" in "".join(during), "gloo" in "".join(threads())))
 
 from danna_sep.cli import main
-from danna_sep.training import loop
+from danna_sep.training import learner
 
-objective = loop.objective
+objective = learner.objective
 def seen(*arguments):
     during.extend(threads())
     return objective(*arguments)
-loop.objective = seen
+learner.objective = seen
 main()
 """)
     command = [
@@ -322,7 +322,7 @@ def test_every_recipe_trains(data: Path, tmp_path: Path, name: str) -> None:
     if recipe.init:
         run(tiny(recipe.init, "epochs=1"), data, tmp_path / "init")
         init = tmp_path / "init" / "best.safetensors"
-    options = loop.Options(device="cpu", n_workers=0)
+    options = running.Options(device="cpu", n_workers=0)
     told = list(loop.train(recipe, *songs_of(data), tmp_path / "run", init=init, options=options))
     losses = [event.loss for event in told if isinstance(event, events.Stepped)]
     assert len(losses) == 6
@@ -348,7 +348,7 @@ def test_a_folder_of_another_training_is_refused(data: Path, tmp_path: Path) -> 
         run(tiny("unet", "epochs=1", "loss.kind=real"), data, tmp_path)
     with pytest.raises(ConfigError, match="seed 0 instead of 3"):
         run(tiny("unet", "epochs=1"), data, tmp_path, seed=3)
-    options = loop.Options(device="cpu", n_workers=0)
+    options = running.Options(device="cpu", n_workers=0)
     with pytest.raises(ConfigError, match="other songs"):
         list(loop.train(tiny("unet", "epochs=1"), songs_of(data)[1], songs_of(data)[1], tmp_path, options=options))
     assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")}
@@ -362,14 +362,14 @@ def test_a_loss_that_is_not_finite_stops_with_the_batch(data: Path, tmp_path: Pa
 def test_asked_to_stop_it_saves_and_says_so(data: Path, tmp_path: Path) -> None:
     recipe = tiny("unet")
     told: list[events.Event] = []
-    options = loop.Options(device="cpu", n_workers=0)
+    options = running.Options(device="cpu", n_workers=0)
 
     def cancelled() -> bool:
         return sum(isinstance(event, events.Stepped) for event in told) == 2
 
-    running = loop.train(recipe, *songs_of(data), tmp_path, options=options, cancelled=cancelled)
+    told_later = loop.train(recipe, *songs_of(data), tmp_path, options=options, cancelled=cancelled)
     with pytest.raises(Cancelled, match="goes on from here"):
-        told.extend(running)
+        told.extend(told_later)
     started = next(iter(loop.train(recipe, *songs_of(data), tmp_path, options=options)))
     assert isinstance(started, events.Started)
     assert (started.epoch, started.batch) == (0, 4)
@@ -387,7 +387,7 @@ def test_a_damaged_state_is_named(data: Path, tmp_path: Path) -> None:
 def test_weights_to_start_from_bring_their_size(data: Path, tmp_path: Path) -> None:
     run(tiny("unet", "epochs=1"), data, tmp_path / "first")
     init = tmp_path / "first" / "best.safetensors"
-    options = loop.Options(device="cpu", n_workers=0)
+    options = running.Options(device="cpu", n_workers=0)
     recipe = tiny("unet", "epochs=1", "config.growth=4", "optimiser.lr=0")
     list(loop.train(recipe, *songs_of(data), tmp_path / "second", init=init, options=options))
     before, after = entries(init), entries(tmp_path / "second" / "last.safetensors")
@@ -398,7 +398,7 @@ def test_weights_to_start_from_bring_their_size(data: Path, tmp_path: Path) -> N
 
 
 def test_weights_that_are_not_there_leave_no_folder(data: Path, tmp_path: Path) -> None:
-    options = loop.Options(device="cpu", n_workers=0)
+    options = running.Options(device="cpu", n_workers=0)
     missing, folder = tmp_path / "none.safetensors", tmp_path / "run"
     with pytest.raises(MissingWeights, match=r"none\.safetensors"):
         list(loop.train(tiny("unet"), *songs_of(data), folder, init=missing, options=options))
@@ -408,7 +408,7 @@ def test_weights_that_are_not_there_leave_no_folder(data: Path, tmp_path: Path) 
 @pytest.mark.parametrize(("device", "said"), [("gpu", "no device 'gpu'"), ("cpu:0", "CUDA_VISIBLE_DEVICES")])
 def test_an_unknown_device_is_refused(data: Path, tmp_path: Path, device: str, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
-        list(loop.train(tiny("unet"), *songs_of(data), tmp_path, options=loop.Options(device=device)))
+        list(loop.train(tiny("unet"), *songs_of(data), tmp_path, options=running.Options(device=device)))
 
 
 def test_an_epoch_without_a_batch_is_refused(data: Path, tmp_path: Path) -> None:
@@ -419,7 +419,7 @@ def test_an_epoch_without_a_batch_is_refused(data: Path, tmp_path: Path) -> None
 def test_songs_without_sound_cannot_validate(data: Path, tmp_path: Path) -> None:
     (tmp_path / "silent" / "one").mkdir(parents=True)
     soundfile.write(tmp_path / "silent" / "one" / "vocals.wav", np.zeros((44100, 2)), 44100)
-    options = loop.Options(device="cpu", n_workers=0)
+    options = running.Options(device="cpu", n_workers=0)
     silent = find_songs(tmp_path / "silent")
     with pytest.raises(SongsError, match="to validate on are silent"):
         list(loop.train(tiny("unet"), songs_of(data)[0], silent, tmp_path / "run", options=options))
@@ -431,7 +431,9 @@ def test_norms_stand_still_where_they_shall(data: Path, tmp_path: Path) -> None:
     init = tmp_path / "first" / "last.safetensors"
     recipe = tiny("unet", "epochs=1", "optimiser.still=true")
     list(
-        loop.train(recipe, *songs_of(data), tmp_path / "on", init=init, options=loop.Options(device="cpu", n_workers=0))
+        loop.train(
+            recipe, *songs_of(data), tmp_path / "on", init=init, options=running.Options(device="cpu", n_workers=0)
+        )
     )
     before, after = entries(init), entries(tmp_path / "on" / "last.safetensors")
     moved = {name for name in before if not torch.equal(before[name], after[name])}

@@ -65,14 +65,14 @@ def reproduce(request: ReproduceRequest) -> None:
             "the table needs MUSDB18-HQ: give its folder as --data; "
             "to try the whole chain on made-up songs there is --tiny"
         )
-    loop = _loop()
+    _loop()
     allocator.keep_freed_memory()
-    from danna_sep.training import made_up
+    from danna_sep.training import made_up, running
     from danna_sep.training.events import Validated, as_json
     from danna_sep.training.reproduce import Measured, Settings, Trains, tiny_changes
     from danna_sep.training.reproduce import reproduce as run_all
 
-    training = loop.Options(seed=request.seed, device=request.device, n_workers=request.n_workers)
+    training = running.Options(seed=request.seed, device=request.device, n_workers=request.n_workers)
     settings = Settings(tiny_changes() if request.tiny else {}, training, request.jobs)
     data = request.out / "songs" if request.data is None else request.data
     rows: list[Measured] = []
@@ -137,11 +137,12 @@ def run(request: Request) -> None:
             allocator.keep_freed_memory()
             import torch
 
+            from danna_sep.training import running
             from danna_sep.training.events import as_json
 
             if request.threads is not None:
                 torch.set_num_threads(request.threads)
-        options = loop.Options(
+        options = running.Options(
             seed=request.seed,
             device=request.device,
             n_workers=request.n_workers,

@@ -33,9 +33,9 @@ what they would if it were audible. There can be fewer estimates than sources: a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final
 
 import torch
 from jaxtyping import Bool, Complex, Float
@@ -43,6 +43,7 @@ from torch import Tensor
 
 from danna_sep.errors import ConfigError
 from danna_sep.evaluation.results import MEASURES
+from danna_sep.evaluation.windows import Blocks, batched, rechunked, windows
 from danna_sep.types import SAMPLE_RATE
 
 N_TAPS: Final = 512
@@ -55,9 +56,6 @@ _RIDGE: Final = 1e-13
 _CHUNK_FFT: Final = 2**15
 _BATCH: Final = 4
 """Windows that are looked at together."""
-
-Blocks: TypeAlias = Iterable[tuple[Tensor, Tensor]]
-"""Sources and estimates, each (source channel time) and equally long, in blocks that follow each other."""
 
 
 def bss_eval(
@@ -126,7 +124,7 @@ def bss_eval_of_blocks(
         return values
     own = [heard.index(targets[place]) for place in judged]
     filters = _filters(statistics.only(heard, judged), own, _fft_length(window + n_taps - 1))
-    batches = _batched(_windows(blocks(), window, hop, n_windows), _BATCH)
+    batches = batched(windows(blocks(), window, hop, n_windows), _BATCH)
     for index, (references, estimates) in enumerate(batches):
         check()
         start = index * _BATCH
@@ -188,7 +186,7 @@ def _gather(blocks: Blocks, n_estimates: int, n_taps: int, check: Callable[[], o
     n_frames = 0
     sources_heard = estimates_heard = before = spectrum = None
     n_channels = 1
-    for references, estimates in _rechunked(blocks, n_fft - past):
+    for references, estimates in rechunked(blocks, n_fft - past):
         check()
         if len(estimates) != n_estimates or references.shape[1:] != estimates.shape[1:]:
             raise ConfigError(
@@ -323,51 +321,3 @@ def _fft_length(at_least: int) -> int:
         if rest == 1:
             return length
         length += 2
-
-
-def _rechunked(blocks: Blocks, n_frames: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """The same track in blocks of `n_frames`, but for the last, which may be shorter."""
-    held: list[tuple[Tensor, Tensor]] = []
-    n_held = 0
-    for block in blocks:
-        held.append(block)
-        n_held += block[0].shape[-1]
-        while n_held >= n_frames:
-            joined = _joined(held)
-            yield joined[0][..., :n_frames], joined[1][..., :n_frames]
-            held = [(joined[0][..., n_frames:], joined[1][..., n_frames:])]
-            n_held -= n_frames
-    if n_held:
-        yield _joined(held)
-
-
-def _windows(blocks: Blocks, window: int, hop: int, n_windows: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """The windows of a track one after the other."""
-    rest: tuple[Tensor, Tensor] | None = None
-    start = 0  # of the next window in what is held
-    for block in _rechunked(blocks, max(window, hop)):
-        rest = block if rest is None else _joined([rest, block])
-        while n_windows and start + window <= rest[0].shape[-1]:
-            yield rest[0][..., start : start + window], rest[1][..., start : start + window]
-            start += hop
-            n_windows -= 1
-        n_past = min(start, rest[0].shape[-1])
-        rest, start = (rest[0][..., n_past:], rest[1][..., n_past:]), start - n_past
-
-
-def _batched(windows: Iterable[tuple[Tensor, Tensor]], size: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Some windows at a time, along a new first axis."""
-    held: list[tuple[Tensor, Tensor]] = []
-    for item in windows:
-        held.append(item)
-        if len(held) == size:
-            yield torch.stack([item[0] for item in held]), torch.stack([item[1] for item in held])
-            held = []
-    if held:
-        yield torch.stack([item[0] for item in held]), torch.stack([item[1] for item in held])
-
-
-def _joined(blocks: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-    if len(blocks) == 1:
-        return blocks[0]
-    return torch.cat([block[0] for block in blocks], -1), torch.cat([block[1] for block in blocks], -1)

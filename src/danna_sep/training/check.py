@@ -5,7 +5,6 @@ Every file is decoded once, from first to last; a song that cannot be used has a
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,6 +19,8 @@ import numpy.typing as npt
 from danna_sep import audio
 from danna_sep.errors import AudioError, SongsError
 from danna_sep.songs import Song, StemFile
+from danna_sep.training.copies import identical_files
+from danna_sep.training.residual import about_residual, in_db
 from danna_sep.types import SAMPLE_RATE, SOURCES
 
 Samples = npt.NDArray[np.float32]
@@ -35,8 +36,6 @@ _WINDOW: Final = 4096
 _BLOCK: Final = 100 * _WINDOW
 _CLIPPED: Final = 0.999
 _CLIPPED_RUN: Final = 3
-_ALIGN_FRAMES: Final = 12 * SAMPLE_RATE
-_LARGEST_OFFSET: Final = SAMPLE_RATE
 
 
 @dataclass(frozen=True)
@@ -99,7 +98,7 @@ def check_songs(songs: Sequence[Song]) -> Iterator[SongReport]:
     Yields:
         A report for each song, in their order.
     """
-    copies = _identical_files(songs)
+    copies = identical_files(songs)
     for song in songs:
         yield _check_song(song, copies)
 
@@ -138,9 +137,9 @@ def _check_song(song: Song, copies: Mapping[Path, Sequence[str]]) -> SongReport:
         findings.append(Finding("clipping", f"{_names(song, part)}: seems to be clipped in {where}"))
     residual_db = None
     if _MIXTURE in song.files and len(song.annotated) == len(SOURCES):
-        residual_db = _db(measured.residual_power) - _db(measured.mixture_power)
+        residual_db = in_db(measured.residual_power) - in_db(measured.mixture_power)
         if residual_db > RESIDUAL_DB and measured.residual_power > 0:
-            findings.append(Finding("residual", _about_residual(song, residual_db, measured.loudest[1])))
+            findings.append(Finding("residual", about_residual(song, residual_db, measured.loudest[1])))
     for part, files in song.files.items():
         if measured.n_active[part]:
             findings += [
@@ -237,79 +236,6 @@ def _undecodable_files(song: Song) -> Iterator[Finding]:
                 yield Finding("unreadable", str(error), fatal=True)
 
 
-def _about_residual(song: Song, residual_db: float, loudest: int) -> str:
-    """What the difference between stems and mixture is, as far as a delay or a gain explains it."""
-    text = f"{song.name}: the stems do not add up to the mixture: {residual_db:.1f} dB of it are left over"
-    start = max(0, min(loudest, song.n_frames - _ALIGN_FRAMES))
-    excerpt = song.read(start, min(_ALIGN_FRAMES, song.n_frames))
-    explained = []
-    for name, moved in {"the mixture": excerpt.stems.sum(0), **dict(zip(SOURCES, excerpt.stems, strict=True))}.items():
-        target = excerpt.mixture - (excerpt.stems.sum(0) - moved)
-        offset = _offset(target, moved)
-        left_db = _left_db(target, moved, offset, excerpt.mixture)
-        if offset:
-            # The stems' sum that comes too late is a mixture that comes too early.
-            amount, late = abs(offset), (offset > 0) == (name == "the mixture")
-            explained.append((left_db, f"{name} is {amount} samples too {'late' if late else 'early'}"))
-    total = excerpt.stems.sum(0)
-    gain = float((excerpt.mixture * total).sum() / max(float(np.square(total).sum()), 1e-20))
-    if gain > 0:
-        left = excerpt.mixture - gain * total
-        about = f"the mixture has another level, {20 * np.log10(gain):+.1f} dB"
-        explained.append((_db(np.square(left).sum()) - _db(np.square(excerpt.mixture).sum()), about))
-    if explained and min(explained)[0] < residual_db - 10:
-        left_db, about = min(explained)
-        text += f"; {about} (but for that, {left_db:.1f} dB)"
-    return text
-
-
-def _offset(target: Samples, moved: Samples) -> int:
-    """By how many samples `moved` must be delayed to be most like `target`, by cross-correlation."""
-    n_samples = target.shape[1]
-    length = 1 << (n_samples + _LARGEST_OFFSET).bit_length()
-    spectrum = (np.fft.rfft(target, length) * np.fft.rfft(moved, length).conj()).sum(0)
-    correlation = np.fft.irfft(spectrum, length)
-    reach = min(_LARGEST_OFFSET, n_samples - 1)
-    lags = np.concatenate((np.arange(reach + 1), np.arange(-reach, 0)))
-    return int(lags[np.argmax(correlation[lags])])
-
-
-def _left_db(target: Samples, moved: Samples, offset: int, mixture: Samples) -> float:
-    """The residual in relation to the mixture, with `moved` delayed."""
-    n_samples = target.shape[1] - abs(offset)
-    late, early = max(offset, 0), max(-offset, 0)
-    left = target[:, late : late + n_samples] - moved[:, early : early + n_samples]
-    return _db(np.square(left).sum()) - _db(np.square(mixture[:, late : late + n_samples]).sum())
-
-
-def _identical_files(songs: Sequence[Song]) -> dict[Path, list[str]]:
-    """For each file that has copies, where these are; only files of one size are read."""
-    by_size: dict[int, set[Path]] = defaultdict(set)
-    for song in songs:
-        for files in song.files.values():
-            for file in files:
-                if file.path.is_file():
-                    by_size[file.path.stat().st_size].add(file.path)
-    by_content: dict[bytes, list[Path]] = defaultdict(list)
-    for paths in by_size.values():
-        for path in sorted(paths) if len(paths) > 1 else ():
-            by_content[_digest(path)].append(path)
-    return {
-        path: [str(other) for other in paths if other != path]
-        for paths in by_content.values()
-        if len(paths) > 1
-        for path in paths
-    }
-
-
-def _digest(path: Path) -> bytes:
-    digest = hashlib.sha256()
-    with path.open("rb") as content:
-        while chunk := content.read(2**20):
-            digest.update(chunk)
-    return digest.digest()
-
-
 @contextmanager
 def _warnings() -> Iterator[list[str]]:
     """What readers warn of, instead of on stderr."""
@@ -328,10 +254,6 @@ def _warnings() -> Iterator[list[str]]:
     finally:
         logger.removeHandler(handler)
         logger.propagate = passed_on
-
-
-def _db(power: float | np.floating[npt.NBitBase]) -> float:
-    return float(10 * np.log10(float(power) + 1e-20))
 
 
 def _name(file: StemFile, part: str) -> str:

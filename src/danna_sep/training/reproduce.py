@@ -16,7 +16,7 @@ from danna_sep.evaluation.systems import PresetSystem
 from danna_sep.options import Options
 from danna_sep.preset_file import FilePart, PresetFile
 from danna_sep.songs import Song, find_songs
-from danna_sep.training import loop, run_folder
+from danna_sep.training import loop, run_folder, running
 from danna_sep.training.events import Event
 from danna_sep.training.recipe import with_settings
 from danna_sep.training.recipes import find_recipe
@@ -73,7 +73,7 @@ class Settings:
     """
 
     changes: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    training: loop.Options = field(default_factory=loop.Options)
+    training: running.Options = field(default_factory=running.Options)
     jobs: int = 1
 
 

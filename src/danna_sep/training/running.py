@@ -1,0 +1,178 @@
+"""A training under way, step by step, and how it runs."""
+
+from __future__ import annotations
+
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+
+from torch.utils.data import DataLoader
+
+from danna_sep.errors import Cancelled, TrainingFailed
+from danna_sep.songs import Song
+from danna_sep.training import run_folder
+from danna_sep.training.checkpoint import save_state
+from danna_sep.training.epoch_end import scores_on
+from danna_sep.training.events import Stepped, Validated
+from danna_sep.training.excerpts import Excerpt, ExcerptDataset, ResumableSampler
+from danna_sep.training.learner import Learner
+from danna_sep.training.processes import any_process
+from danna_sep.training.progress import Progress
+from danna_sep.training.schedule import learning_rate
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a training runs; none of it changes its result, but for `seed`, and `device` by rounding.
+
+    Attributes:
+        seed: Of weights, batches, augmentation and dropout.
+        device: "auto", "cpu", "cuda" (all GPUs that it sees) or "mps".
+        n_workers: Processes that read excerpts, for each process that trains; 0: itself.
+        save_every_s: Seconds from state to state; also after every epoch.
+        stop_after_s: Save and stop after so long; None: at the end.
+    """
+
+    seed: int = 0
+    device: str = "auto"
+    n_workers: int = 2
+    save_every_s: float = 300.0
+    stop_after_s: float | None = None
+
+
+class Running:
+    """A training under way: epoch by epoch, saved where it can go on."""
+
+    def __init__(
+        self,
+        folder: Path,
+        options: Options,
+        learner: Learner,
+        excerpts: ExcerptDataset,
+        progress: Progress,
+        cancelled: Callable[[], bool],
+    ) -> None:
+        self.folder, self.options, self.learner, self.excerpts = folder, options, learner, excerpts
+        self.progress, self.cancelled = progress, cancelled
+        self.recipe, self.accelerator = learner.recipe, learner.accelerator
+        self.n_batches = len(excerpts) // self.recipe.optimiser.batch_size
+        self.accumulate = min(self.recipe.optimiser.accumulate, self.n_batches)
+        self.began = self.saved = time.monotonic()
+        self.waiting_s = self.trained_s = 0.0
+
+    def epoch(self) -> Iterator[Stepped]:
+        """The rest of this epoch, step by step.
+
+        Raises:
+            TrainingFailed: A loss or a gradient is not finite.
+            Cancelled: The state is saved.
+        """
+        recipe, progress, batch_size = self.recipe, self.progress, self.recipe.optimiser.batch_size
+        n_steps = recipe.epochs * -(-self.n_batches // self.accumulate)
+        batches = self._batches()
+        self.learner.trained.model.train(not recipe.optimiser.still)
+        while progress.batch < self.n_batches:
+            if any_process(self.cancelled(), self.accelerator):
+                self.save()
+                raise Cancelled(f"{self.folder}: stopped; the same command goes on from here")
+            n_in_step = min(self.accumulate, self.n_batches - progress.batch)
+            losses = []
+            for place in range(n_in_step):
+                asked = time.monotonic()
+                batch, numbers = next(batches)
+                self.waiting_s += time.monotonic() - asked
+                seed = _mix(self.options.seed, progress.epoch, progress.batch, self.accelerator.process_index)
+                is_last = place + 1 == n_in_step
+                losses.append(self.learner.learn(batch, seed, n_in_step=n_in_step, is_last=is_last))
+                if not math.isfinite(losses[-1]):
+                    raise self._not_finite("loss", numbers)
+                progress.batch += 1
+                progress.loss_sum += losses[-1]
+                self.trained_s += batch_size * recipe.data.excerpt_s
+            lr = learning_rate(recipe, progress.epoch, progress.step, n_steps, progress.plateau)
+            if not self.learner.step(lr, progress.step):
+                raise self._not_finite("gradient", numbers)
+            progress.step += 1
+            spent_s = time.monotonic() - self.began
+            yield Stepped(
+                progress.epoch,
+                recipe.epochs,
+                progress.batch,
+                self.n_batches,
+                progress.step,
+                sum(losses) / n_in_step,
+                lr,
+                self.trained_s / spent_s,
+                self.waiting_s / spent_s,
+            )
+            if time.monotonic() - self.saved > self.options.save_every_s:
+                self.save()
+
+    def validated(self, songs: Sequence[Song]) -> Validated:
+        """The epoch's scores; the learning rate heeds them."""
+        progress = self.progress
+        scores = scores_on(self.recipe, self.accelerator, self.learner.judged, songs)
+        best_db = progress.plateau.best_sdr_db
+        is_best = best_db is None or scores.mean_db > best_db
+        progress.plateau = progress.plateau.after(progress.epoch, scores.mean_db, self.recipe.schedule.patience)
+        return Validated(progress.epoch, progress.loss_sum / self.n_batches, scores, is_best)
+
+    def save(self) -> None:
+        """Write all that going on from here needs."""
+        scaler = self.accelerator.scaler
+        self.progress.scaler = None if scaler is None else scaler.state_dict()
+        if self.accelerator.is_main_process:
+            save_state(self.folder / run_folder.STATE, self.learner.trained, asdict(self.progress))
+        self.saved = time.monotonic()
+
+    def time_is_up(self) -> bool:
+        """Whether any process has been running for as long as it may."""
+        stop_after_s = self.options.stop_after_s
+        return stop_after_s is not None and any_process(time.monotonic() - self.began > stop_after_s, self.accelerator)
+
+    def _batches(self) -> Iterator[tuple[Excerpt, list[int]]]:
+        """This process' batches of what is left of the epoch, and the numbers of their excerpts."""
+        n_processes, batch_size = self.accelerator.num_processes, self.recipe.optimiser.batch_size
+        sampler = ResumableSampler(
+            len(self.excerpts),
+            seed=self.options.seed,
+            epoch=self.progress.epoch,
+            n_done=self.progress.batch * batch_size,
+            rank=self.accelerator.process_index,
+            world_size=n_processes,
+        )
+        numbers = iter(sampler)
+        loader = DataLoader(
+            self.excerpts,
+            batch_size // n_processes,
+            sampler=sampler,
+            num_workers=self.options.n_workers,
+            drop_last=True,
+            worker_init_fn=_ignore_interrupts,
+            pin_memory=self.accelerator.device.type == "cuda",
+        )
+        for batch in loader:
+            yield Excerpt(*batch), list(islice(numbers, batch_size // n_processes))
+
+    def _not_finite(self, what: str, excerpts: list[int]) -> TrainingFailed:
+        return TrainingFailed(
+            f"{self.folder}: the {what} is not finite in epoch {self.progress.epoch}, batch {self.progress.batch} "
+            f"(excerpts {', '.join(map(str, excerpts))}); try a lower optimiser.lr or optimiser.clip_norm"
+        )
+
+
+def _ignore_interrupts(_: int) -> None:
+    """For the processes that read: a Ctrl-C is meant for the one that trains, which ends them."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _mix(*numbers: int) -> int:
+    """One seed out of several numbers, different for different ones."""
+    mixed = 0
+    for number in numbers:
+        mixed = (mixed * 1_000_003 + number + 0x9E3779B9) % 2**63
+    return mixed
