@@ -26,7 +26,7 @@ KINDS: dict[str, dict[str, Any] | None] = {
 def naive(mask: Any, stems: Any) -> Any:
     """The complex loss as it is written in the paper."""
     from danna_sep.signal.stft import istft, stft
-    from danna_sep.training.losses import COMBINATIONS
+    from danna_sep.training.combinations import COMBINATIONS
 
     mixture = stems.sum(1)
     references = stft(stems)

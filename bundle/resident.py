@@ -30,7 +30,7 @@ from danna_sep import weights
 from danna_sep.errors import DannaSepError
 from danna_sep.models import XUMX
 from danna_sep.training.augment import augment, margin
-from danna_sep.training.losses import combinations_of
+from danna_sep.training.combinations import combinations_of
 from danna_sep.training.recipe import Recipe, with_settings
 from danna_sep.training.recipes import find_recipe
 from danna_sep.training.statistics import fit_statistics

@@ -16,16 +16,14 @@ from torch import Tensor
 
 from danna_sep.signal.stft import istft, stft
 from danna_sep.signal.wiener import wiener
+from danna_sep.training.combinations import COMBINATIONS, combinations_of, with_remainder
 from danna_sep.training.losses import (
-    COMBINATIONS,
     TIME_WEIGHT,
     LossParts,
     combination_l1,
-    combinations_of,
     spectrogram_loss,
     waveform_l1,
     weighted_sdr_loss,
-    with_remainder,
 )
 
 REFERENCE = json.loads((Path(__file__).parent / "reference" / "losses.json").read_text())

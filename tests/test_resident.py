@@ -106,7 +106,7 @@ def test_accompaniments_get_other_songs_vocals_and_shares_are_by_source(
     import resident
     from pool import Pool
 
-    from danna_sep.training.losses import COMBINATIONS
+    from danna_sep.training.combinations import COMBINATIONS
     from danna_sep.training.recipe import with_settings
     from danna_sep.training.recipes import find_recipe
 

@@ -20,8 +20,8 @@ from danna_sep.models import XUMX, Model, build
 from danna_sep.shapes import Mixture
 from danna_sep.training.augment import augment
 from danna_sep.training.checkpoint import Trained
+from danna_sep.training.combinations import combinations_of
 from danna_sep.training.excerpts import Excerpt
-from danna_sep.training.losses import combinations_of
 from danna_sep.training.objective import objective
 from danna_sep.training.recipe import Recipe
 from danna_sep.training.statistics import fit_statistics

@@ -9,11 +9,7 @@ this form of the stems' errors (`squared_error`, or where estimates are the Wien
 weighted SDR, which is made of inner products of the mixture, the stems, their estimates, and sums of these, needs the
 Gram matrix of those nine signals.
 
-**What is annotated.** Songs may lack the truth of some stems. `annotated` says what is known of each item, as a mask of
-the sources (batch, source) or of the combinations (batch, combination). Each item averages over the combinations it
-knows; an item that knows none adds nothing, and the mean is over all items. A loss reads of the stems only their sums
-over known combinations: a song of which only the accompaniment is known has it in the place of any one of drums, bass
-and other, and states the combinations {vocals} and {drums, bass, other}.
+Songs may lack the truth of some stems: see `combinations`.
 
 Reference: Sawata et al., "All for one and one for all: improving music separation by bridging networks", ICASSP 2021;
 Choi et al., "Phase-aware speech enhancement with deep complex U-Net", ICLR 2019, for the weighted SDR; Yu and Cheuk,
@@ -22,7 +18,6 @@ Choi et al., "Phase-aware speech enhancement with deep complex U-Net", ICLR 2019
 
 from __future__ import annotations
 
-from itertools import chain, combinations
 from typing import Any, Final, Literal, NamedTuple, TypeAlias, get_args
 
 import torch
@@ -32,22 +27,15 @@ from torch import Tensor
 from danna_sep.shapes import Mixture, StemMagnitudes, Stems, StemSpecs
 from danna_sep.signal.stft import istft, stft
 from danna_sep.signal.wiener import wiener
+from danna_sep.training.combinations import Annotated, known_combinations, membership, quadratic, shares
 from danna_sep.training.squared_error import squared_error
 from danna_sep.types import SOURCES
-
-COMBINATIONS: Final = tuple(
-    chain.from_iterable(combinations(range(len(SOURCES)), n_members) for n_members in range(1, len(SOURCES)))
-)
-"""Every proper subset of the sources, as indices into `SOURCES`: each by itself, then pairs, then triples."""
 
 TIME_WEIGHT: Final = 10.0
 """What the loss in time counts against the loss in frequency."""
 
 Kind: TypeAlias = Literal["complex", "real", "l1"]
 Weighting: TypeAlias = Literal["inverse_magnitude"]
-Annotated: TypeAlias = Bool[Tensor, "batch known"]
-"""Of each source, or of each combination, whether it is known."""
-
 _EPSILON = 1e-10
 _QUIETEST = 1e-3
 _CHUNK_SIZE = 2**16
@@ -65,38 +53,6 @@ class LossParts(NamedTuple):
     loss: Float[Tensor, ""]
     frequency: Float[Tensor, ""]
     time: Float[Tensor, ""]
-
-
-def membership(like: Tensor) -> Float[Tensor, "combination source"]:
-    """B: one where a source is in a combination, else zero."""
-    rows = [[float(source in members) for source in range(len(SOURCES))] for members in COMBINATIONS]
-    return torch.tensor(rows, dtype=like.dtype, device=like.device)
-
-
-def combinations_of(
-    annotated: Bool[Tensor, "*batch source"], with_mixture: bool = False
-) -> Bool[Tensor, "*batch combination"]:
-    """Which combinations are known if these sources are: those whose members all are.
-
-    Args:
-        annotated: Whether a source is known.
-        with_mixture: So is the mixture, hence what it holds besides: then also those that hold all sources that are not
-            annotated. Their sums are right in the stems of `with_remainder`.
-    """
-    n_missing = (~annotated).sum(-1, keepdim=True)
-    member = membership(torch.zeros((), device=annotated.device))
-    n_missing_inside = (~annotated).to(member) @ member.T
-    known = n_missing_inside == 0
-    return known | (n_missing_inside == n_missing) if with_mixture else known
-
-
-def with_remainder(stems: Stems, mixture: Mixture, annotated: Bool[Tensor, "*batch source"]) -> Stems:
-    """The stems, with what they lack of the mixture in the place of the first that is not annotated."""
-    known = stems * annotated[..., None, None]
-    missing = ~annotated
-    first = missing & (missing.cumsum(-1) == 1)
-    remainder = mixture - known.sum(-3)
-    return known + first[..., None, None] * remainder.unsqueeze(-3)
 
 
 def spectrogram_loss(
@@ -149,7 +105,7 @@ def spectrogram_loss(
         if mask.shape != references.shape:
             raise ValueError(f"mask {tuple(mask.shape)} for spectra {tuple(references.shape)}")
         mix_spec = references.sum(1) if mixture is None else stft(mixture, n_fft, hop_length)
-        known = _known_combinations(annotated, stems)
+        known = known_combinations(annotated, stems)
         n_values = references[0, 0].numel()
         estimates = None
         if time_weight != 0 or (n_wiener_iterations and kind == "complex"):
@@ -169,7 +125,7 @@ def spectrogram_loss(
                 mask,
                 mix_spec,
                 references,
-                _quadratic(known, mask),
+                quadratic(known, mask),
                 is_complex=kind == "complex",
                 epsilon=None if weighting is None else epsilon,
             ) / (len(stems) * n_values)
@@ -199,7 +155,7 @@ def weighted_sdr_loss(
         mixture: x.
         annotated: What is known; None: all.
     """
-    known = _known_combinations(annotated, stems)
+    known = known_combinations(annotated, stems)
     gram = _gram(torch.cat((stems, estimate, mixture.unsqueeze(1)), 1).transpose(1, 2))
     member = membership(gram)
     nothing, whole = torch.zeros_like(member), torch.ones_like(member[:, :1])
@@ -232,7 +188,7 @@ def waveform_l1(estimate: Stems, stems: Stems, annotated: Annotated | None = Non
         stems: Likewise.
         annotated: What is known; of combinations, the first four, which have one member, count. None: all.
     """
-    known = _known_combinations(annotated, stems)[:, : len(SOURCES)]
+    known = known_combinations(annotated, stems)[:, : len(SOURCES)]
     return _item_mean((estimate - stems).abs().mean((-2, -1)), known)
 
 
@@ -244,7 +200,7 @@ def combination_l1(estimate: Stems, stems: Stems, annotated: Annotated | None = 
         stems: Likewise.
         annotated: What is known; None: all.
     """
-    return _mean_absolute(estimate - stems, _known_combinations(annotated, stems))
+    return _mean_absolute(estimate - stems, known_combinations(annotated, stems))
 
 
 def _estimates(mask: StemMagnitudes, mix_spec: Tensor, n_iterations: int) -> StemSpecs:
@@ -254,40 +210,15 @@ def _estimates(mask: StemMagnitudes, mix_spec: Tensor, n_iterations: int) -> Ste
     return wiener(mask * mix_spec.abs().unsqueeze(1), mix_spec, n_iterations)
 
 
-def _known_combinations(annotated: Annotated | None, stems: Stems) -> Bool[Tensor, "batch combination"]:
-    if stems.shape[1] != len(SOURCES):
-        raise ValueError(f"{stems.shape[1]} stems instead of {len(SOURCES)}")
-    n_items = stems.shape[0]
-    if annotated is None:
-        return torch.ones(n_items, len(COMBINATIONS), dtype=torch.bool, device=stems.device)
-    if annotated.shape == (n_items, len(SOURCES)):
-        return combinations_of(annotated.to(stems.device))
-    if annotated.shape == (n_items, len(COMBINATIONS)):
-        return annotated.to(stems.device)
-    raise ValueError(f"annotated has the shape {tuple(annotated.shape)}: neither of sources nor of combinations")
-
-
-def _shares(known: Bool[Tensor, "batch known"], like: Tensor) -> Float[Tensor, "batch known"]:
-    """What each known thing counts in the mean over them: all that an item knows alike, one in sum if it knows any."""
-    counts = known.to(like.dtype)
-    return counts / counts.sum(1, keepdim=True).clamp(min=1)
-
-
 def _item_mean(losses: Float[Tensor, "batch known"], known: Bool[Tensor, "batch known"]) -> Float[Tensor, ""]:
     """Mean over what an item knows, and then over items."""
-    return (torch.where(known, losses, 0) * _shares(known, losses)).sum(1).mean()
+    return (torch.where(known, losses, 0) * shares(known, losses)).sum(1).mean()
 
 
 def _mean_square(error: Tensor, known: Bool[Tensor, "batch combination"], n_values: int) -> Float[Tensor, ""]:
     """Mean over the known combinations of the squares of the sums of errors, (batch, source, ...)."""
     gram = _gram(error.flatten(2))
-    return ((gram * _quadratic(known, error).to(gram)).sum((-2, -1)).mean() / n_values).to(error)
-
-
-def _quadratic(known: Bool[Tensor, "batch combination"], like: Tensor) -> Float[Tensor, "batch source source"]:
-    """M of each item, of the combinations that it knows."""
-    member = membership(like)
-    return torch.einsum("ns,bn,nt->bst", member, _shares(known, like), member)
+    return ((gram * quadratic(known, error).to(gram)).sum((-2, -1)).mean() / n_values).to(error)
 
 
 def _mean_absolute(error: Tensor, known: Bool[Tensor, "batch combination"]) -> Float[Tensor, ""]:
