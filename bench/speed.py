@@ -70,7 +70,7 @@ def contestant(contest: str, who: str) -> Callable[[Any], Any]:
     """A function from the mixture (tensor) to stems; everything that is loaded once is loaded here."""
     from danna_sep import load
     from danna_sep.blending import Blend
-    from danna_sep.models.demucs_framed import framed
+    from danna_sep.models import demucs_framed, unet_framed
     from danna_sep.models.precision import lower
     from danna_sep.separators import MaskSeparator, WaveformSeparator
     from danna_sep.streaming import segment_grid, stream
@@ -90,7 +90,10 @@ def contestant(contest: str, who: str) -> Callable[[Any], Any]:
                 lower(model)
                 if name == "unet":
                     model.waits_coarsely = True
-            separators[name] = WaveformSeparator(framed(model)) if name == "demucs" else MaskSeparator(model)
+            if name == "demucs":
+                separators[name] = WaveformSeparator(demucs_framed.framed(model))
+            else:
+                separators[name] = MaskSeparator(unet_framed.framed(model))
         return Blend(separators, ORIGINAL_BLEND) if len(names) > 1 else separators[names[0]]
 
     if contest == "bundle":

@@ -14,6 +14,7 @@ import danna_sep
 from danna_sep.errors import ConfigError
 from danna_sep.models import XUMX, Demucs, DemucsConfig, UNet, UNetConfig, XUMXConfig, precision
 from danna_sep.models.precision import has_fast_bf16, lower, resolve_precision
+from danna_sep.models.unet_framed import FramedUNet
 from danna_sep.separators import MaskSeparator
 from danna_sep.training import processes
 from danna_sep.training.processes import arithmetic_on
@@ -98,8 +99,8 @@ def waits_coarsely(separator: danna_sep.Separator) -> bool:
     assert isinstance(separator, danna_sep.Blend)
     unet = separator.separators["unet"]
     assert isinstance(unet, MaskSeparator)
-    assert isinstance(unet.model, UNet)
-    return unet.model.waits_coarsely
+    assert isinstance(unet.model, UNet | FramedUNet)
+    return (unet.model.layers if isinstance(unet.model, FramedUNet) else unet.model).waits_coarsely
 
 
 def test_what_waits_is_coarse_unless_single_precision_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:

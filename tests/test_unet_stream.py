@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
+import weakref
 from typing import Any
 
 import pytest
@@ -11,7 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from danna_sep.models import UNet, UNetConfig, convolution
-from danna_sep.models.unet_stream import UNetStream, can_stream
+from danna_sep.models.unet_framed import FramedUNet, framed
+from danna_sep.models.unet_layers import can_stream, layers_of
+from danna_sep.models.unet_stream import UNetStream
 
 CONFIGS = {
     "three stages": UNetConfig(n_bins=61, growth=3, n_layers=(2, 1, 2), bottleneck_width=8, n_heads=2, head_width=4),
@@ -66,7 +70,9 @@ def test_parts_give_what_the_whole_track_gives(name: str, n_frames: int) -> None
         (30, [b - a for a, b in itertools.pairwise([0, *cuts, n_frames])]),
         (16, [n_frames, 0]),
     ):
-        torch.testing.assert_close(masks_of_parts(UNetStream(model, n), magnitude, lengths), whole, rtol=0, atol=1e-12)
+        torch.testing.assert_close(
+            masks_of_parts(UNetStream(layers_of(model), n), magnitude, lengths), whole, rtol=0, atol=1e-12
+        )
 
 
 @torch.no_grad()
@@ -74,7 +80,7 @@ def test_masks_come_once_later_frames_cannot_change_them() -> None:
     """And no later: what has not come yet depends on what has not been heard."""
     model = network(CONFIGS["three stages"])
     magnitude = torch.rand(1, 2, N_BINS, 400, dtype=torch.float64)
-    stream = UNetStream(model, 8)
+    stream = UNetStream(layers_of(model), 8)
     stream.hear(magnitude[..., :300], False)
     n_settled = sum(masks.shape[-1] for masks in settled(stream))
     assert 50 < n_settled < 300
@@ -90,7 +96,7 @@ def test_where_there_is_no_memory_fewer_frames_go_together(monkeypatch: pytest.M
     """And give the same masks: nothing of the failed attempt is left."""
     model = network(CONFIGS["three stages"])
     magnitude = torch.rand(1, 2, N_BINS, 300, dtype=torch.float64)
-    stream = UNetStream(model, 128)
+    stream = UNetStream(layers_of(model), 128)
     convolve = F.conv2d
 
     def fail(features: Tensor, *arguments: Any, **named: Any) -> Tensor:
@@ -108,7 +114,7 @@ def test_where_there_is_no_memory_fewer_frames_go_together(monkeypatch: pytest.M
 @torch.no_grad()
 def test_what_is_kept_does_not_grow() -> None:
     model = network(CONFIGS["three stages"])
-    stream = UNetStream(model, 16)
+    stream = UNetStream(layers_of(model), 16)
 
     def kept() -> int:
         pieces = [piece for queue in stream._kept.values() for piece in queue]
@@ -130,12 +136,12 @@ def test_networks_that_cannot_stream() -> None:
     training = UNet(CONFIGS["three stages"]).train()
     for model in (biaxial, training):
         with pytest.raises(ValueError, match="in parts"):
-            UNetStream(model)
+            layers_of(model)
 
 
 def test_masks_have_the_precision_of_magnitudes() -> None:
     """Of a network in bfloat16, too: the last nonlinearity is taken in single precision."""
-    stream = UNetStream(network(next(iter(CONFIGS.values()))))
+    stream = UNetStream(layers_of(network(next(iter(CONFIGS.values())))))
     with torch.no_grad():
         stream.hear(torch.rand(1, 2, 70, 64), True)
         given = stream.settled()
@@ -145,3 +151,36 @@ def test_masks_have_the_precision_of_magnitudes() -> None:
     assert masks.dtype == torch.float32
     expected = torch.sigmoid(low.float())
     torch.testing.assert_close(masks.flatten(1, 2)[:, :, : low.shape[-2]], expected, rtol=0, atol=1e-6)
+
+
+@torch.no_grad()
+def test_laid_out_once_it_serves_all_tracks() -> None:
+    """Of any length and number of items, one after the other or taking turns; the model itself is let go."""
+    model = network(next(iter(CONFIGS.values()))).float()
+    tracks = [
+        torch.rand(batch, 2, N_BINS, n_frames) for batch, n_frames in ((1, 90), (2, 33), (1, 90), (1, 1), (1, 41))
+    ]
+    expected = [model(track) for track in tracks]
+    laid_out = framed(model)
+    assert isinstance(laid_out, FramedUNet)
+    parameters = [weakref.ref(parameter) for name, parameter in model.named_parameters() if "coder" in name]
+    del model
+    gc.collect()
+    assert not any(parameter() is not None for parameter in parameters)
+    for track, masks in zip(tracks, expected, strict=True):
+        torch.testing.assert_close(laid_out(track), masks, rtol=0, atol=1e-5)
+    streams = [UNetStream(laid_out.layers, 16) for _ in range(2)]
+    given: list[list[Tensor]] = [[], []]
+    for start in range(0, 90, 15):
+        for stream, track, masks_of in zip(streams, (tracks[0], tracks[2]), given, strict=True):
+            stream.hear(track[..., start : start + 15], start == 75)
+            masks_of += settled(stream)
+    for masks_of, masks in zip(given, (expected[0], expected[2]), strict=True):
+        torch.testing.assert_close(torch.cat(masks_of, -1), masks, rtol=0, atol=1e-5)
+
+
+def test_what_cannot_be_laid_out_stays_as_it_is() -> None:
+    """Not streamed, in training, or in a precision that oneDNN has not."""
+    config = UNetConfig(growth=2, n_layers=(1, 1), bottleneck="biaxial", bottleneck_width=8)
+    for model in (UNet(config).eval(), UNet(CONFIGS["three stages"]).train(), network(CONFIGS["three stages"])):
+        assert framed(model) is model

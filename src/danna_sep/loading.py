@@ -128,8 +128,7 @@ def _load_model(path: Path, use: _Use, in_the_originals_way: bool = False) -> Se
     import torch
 
     from danna_sep.convert import check_entries, original_separator
-    from danna_sep.models import build
-    from danna_sep.models.demucs_framed import framed
+    from danna_sep.models import build, demucs_framed, unet_framed
     from danna_sep.models.precision import lower
     from danna_sep.models.unet import UNet
     from danna_sep.separators import MaskSeparator, WaveformSeparator
@@ -150,8 +149,8 @@ def _load_model(path: Path, use: _Use, in_the_originals_way: bool = False) -> Se
     if in_the_originals_way:
         return original_separator(model, use.shifts)
     if kind == "demucs":
-        return WaveformSeparator(framed(model), use.shifts)
-    return MaskSeparator(model, _wiener_iterations(path, notes))
+        return WaveformSeparator(demucs_framed.framed(model), use.shifts)
+    return MaskSeparator(unet_framed.framed(model), _wiener_iterations(path, notes))
 
 
 def _wiener_iterations(path: Path, notes: Mapping[str, str]) -> int:

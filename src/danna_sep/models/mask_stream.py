@@ -11,7 +11,9 @@ from torch import Tensor, nn
 
 from danna_sep.models.lstm_stream import LSTMStream
 from danna_sep.models.unet import UNet
-from danna_sep.models.unet_stream import UNetStream, can_stream
+from danna_sep.models.unet_framed import FramedUNet
+from danna_sep.models.unet_layers import can_stream, layers_of
+from danna_sep.models.unet_stream import UNetStream
 from danna_sep.models.xumx import XUMX
 from danna_sep.shapes import Magnitude, StemMagnitudes
 from danna_sep.signal.overlap_add import Cutter, Joiner, SegmentGrid
@@ -54,10 +56,10 @@ def open_mask_stream(model: nn.Module, n_frames: int, n_together: int) -> MaskSt
         n_frames: Of the track that a window is to cover besides what it shares, at least.
         n_together: Times the usual number of frames that the U-Net takes at once, where there is memory for them.
     """
-    if can_stream(model):
-        weight = cast("UNet", model).output.weight
-        is_single = weight.device.type == "cpu" and weight.dtype == torch.float32
-        return UNetStream(cast("UNet", model), (_FRAMES // 2 if is_single else _FRAMES) * n_together)
+    if isinstance(model, FramedUNet) or can_stream(model):
+        layers = model.layers if isinstance(model, FramedUNet) else layers_of(cast("UNet", model))
+        is_single = layers.device.type == "cpu" and layers.dtype == torch.float32
+        return UNetStream(layers, (_FRAMES // 2 if is_single else _FRAMES) * n_together)
     if isinstance(model, XUMX):
         return XUMXStream(model, max(WINDOW - AHEAD, n_frames))
     return WindowedMasks(model, SegmentGrid(max(WINDOW, n_frames + OVERLAP), OVERLAP, CONTEXT))

@@ -6,6 +6,7 @@ Each keeps the frames that its next outputs still depend on, so nothing is compu
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TypeAlias, cast
 
 import torch
@@ -17,7 +18,7 @@ from danna_sep.models.convolution import Convolution
 from danna_sep.models.d3 import D2Block, D3Block
 from danna_sep.models.fewer_products import FewerProducts
 from danna_sep.models.frame_queues import Lead, Led, Part, count_frames
-from danna_sep.models.unet import UNet, UpStage
+from danna_sep.models.unet import UNet, UNetConfig, UpStage
 from danna_sep.models.widen import Quarters, Widening
 from danna_sep.shapes import FramedFeatures
 
@@ -59,7 +60,7 @@ def _d2(name: str, block: D2Block, outputs: Sequence[str]) -> Callable[[Part, Fr
 
     The last layer's is all that its convolution gives, which rectifies; an earlier one's is the first of what it gives.
     """
-    dtype = cast("Tensor", block.convs[0].weight).dtype
+    dtype, growth = cast("Tensor", block.convs[0].weight).dtype, block.growth
     last = len(outputs) - 1
     convolutions = [
         Convolution(weight.transpose(-2, -1), shift, 2**i, rectify=i == last)
@@ -70,10 +71,10 @@ def _d2(name: str, block: D2Block, outputs: Sequence[str]) -> Callable[[Part, Fr
         yielded = convolutions[0](part.behind(led, 1))
         for i, convolution in enumerate(convolutions[1:]):
             reach = convolution.reach
-            own = part.led(f"{name}.{i}", yielded[:, : block.growth], Lead(reach // 2, reach), rectify=True)
+            own = part.led(f"{name}.{i}", yielded[:, :growth], Lead(reach // 2, reach), rectify=True)
             part.put(outputs[i], own.features[:, :, own.n_before :])
             heard = part.behind(own.features, reach // 2)
-            waiting = part.joined(f"{name} waiting {i}", yielded[:, block.growth :])
+            waiting = part.joined(f"{name} waiting {i}", yielded[:, growth:])
             n_frames = max(0, heard.shape[2] - reach)
             yielded = convolution.onto(waiting[:, :, :n_frames], heard)
             part.keep(f"{name} waiting {i}", waiting[:, :, n_frames:])
@@ -196,6 +197,61 @@ def last_stage(model: UNet) -> Stage:
         part.kept[LOGITS] = (_interleaved(quarters).transpose(-2, -1).contiguous(),)
 
     return step
+
+
+@dataclass(frozen=True)
+class UNetLayers:
+    """All layers of a U-Net, with weights of their own, as they are for any track.
+
+    Attributes:
+        config: The network's.
+        dtype: Of its features.
+        device: Where its weights are.
+        waits_coarsely: See `UNet`.
+        encoder: Its stages.
+        bottleneck: Its layers.
+        decoder: Its stages, the last of which gives what masks are made of.
+    """
+
+    config: UNetConfig
+    dtype: torch.dtype
+    device: torch.device
+    waits_coarsely: bool
+    encoder: Sequence[_LedLayer]
+    bottleneck: Sequence[_Layer]
+    decoder: Sequence[Stage]
+
+
+def can_stream(model: nn.Module) -> bool:
+    """Whether `layers_of` takes it: a U-Net without LSTMs, whose outputs all depend on neighbouring frames alone."""
+    return isinstance(model, UNet) and model.config.bottleneck == "attention"
+
+
+def layers_of(model: UNet) -> UNetLayers:
+    """The layers of a model outside training, as its parameters are now.
+
+    Raises:
+        ValueError: It is in training, or see `can_stream`.
+    """
+    if not can_stream(model) or model.training:
+        raise ValueError("only a U-Net with local attention, outside training, can hear a track in parts")
+    encoder = [d3_layer(f"encoder.{i}", cast("D3Block", block), NO_LEAD) for i, block in enumerate(model.encoder)]
+    bottleneck = [
+        attention_layer(f"bottleneck.{i}", attention, cast("nn.BatchNorm2d", model.bottleneck[i + 1]))
+        for i, attention in enumerate(model.bottleneck)
+        if isinstance(attention, LocalAttention)
+    ]
+    decoder = [up_stage(i, cast("UpStage", stage)) for i, stage in enumerate(model.decoder)]
+    weight = model.output.weight
+    return UNetLayers(
+        model.config,
+        weight.dtype,
+        weight.device,
+        model.waits_coarsely,
+        encoder,
+        bottleneck,
+        [*decoder, last_stage(model)],
+    )
 
 
 def _interleaved(quarters: Quarters) -> FramedFeatures:

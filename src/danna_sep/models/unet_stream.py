@@ -4,36 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import cast
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
-from danna_sep.models.attention import LocalAttention
 from danna_sep.models.convolution import framed
-from danna_sep.models.d3 import D3Block
 from danna_sep.models.frame_queues import Part, count_frames, without_rooms
-from danna_sep.models.unet import UNSEEN_MASK, UNet, UpStage, heard
-from danna_sep.models.unet_layers import (
-    CONV_LEAD,
-    LOGITS,
-    NO_LEAD,
-    attention_layer,
-    d3_layer,
-    inner_queue,
-    last_stage,
-    skip_queue,
-    up_stage,
-)
+from danna_sep.models.unet import UNSEEN_MASK, heard
+from danna_sep.models.unet_layers import CONV_LEAD, LOGITS, UNetLayers, inner_queue, skip_queue
 from danna_sep.shapes import Magnitude, StemMagnitudes
-
-
-def can_stream(model: nn.Module) -> bool:
-    """Whether `UNetStream` takes it: a U-Net without LSTMs, whose outputs all depend on neighbouring frames alone."""
-    return isinstance(model, UNet) and model.config.bottleneck == "attention"
-
 
 _UNSEEN = math.log(UNSEEN_MASK / (1 - UNSEEN_MASK))
 """What the sigmoid makes that mask of."""
@@ -42,42 +23,27 @@ _UNSEEN = math.log(UNSEEN_MASK / (1 - UNSEEN_MASK))
 class UNetStream:
     """Masks of frames that come in parts: those of the whole track but for rounding, however it is cut.
 
-    If the model `waits_coarsely`, on a CPU, what waits for deeper layers is rounded to eight bits: about as coarse as
-    bfloat16, in half of its memory.
+    If the network `waits_coarsely`, on a CPU, what waits for deeper layers is rounded to eight bits: about as coarse as
+    bfloat16, in half of its memory. What masks are made of is then kept in half precision, at most.
 
     Nothing is computed twice. Masks can be had as soon as no later frame changes them: about a minute later in the
     paper's size, for the network sees as far.
 
     Args:
-        model: Outside training; its parameters must not change while the track lasts.
+        layers: The network's.
         n_frames: Heard or masked together, about; where a GPU has no memory for them, half as many, and so on.
-
-    Raises:
-        ValueError: See `can_stream`.
     """
 
-    def __init__(self, model: UNet, n_frames: int = 256) -> None:
-        if not can_stream(model) or model.training:
-            raise ValueError("only a U-Net with local attention, outside training, can hear a track in parts")
-        self.model = model
+    def __init__(self, layers: UNetLayers, n_frames: int = 256) -> None:
+        self.layers = layers
         self.n_frames = n_frames
-        self._innermost = 2 ** len(model.config.n_layers)
-        self._coarse = model.waits_coarsely
+        self._innermost = 2 ** len(layers.config.n_layers)
+        self._coarse = layers.waits_coarsely
         self._kept: dict[str, tuple[Tensor, ...]] = {}
         self._n_heard = self._n_settled = 0
         self._n_bins, self._dtype = 0, torch.float32
         self._unheard: Tensor | None = None  # too few to go through
         self._ended = 0  # none, the encoder, and so many of the decoder's stages
-        self._encoder = [
-            d3_layer(f"encoder.{i}", cast("D3Block", block), NO_LEAD) for i, block in enumerate(model.encoder)
-        ]
-        self._bottleneck = [
-            attention_layer(f"bottleneck.{i}", attention, cast("nn.BatchNorm2d", model.bottleneck[i + 1]))
-            for i, attention in enumerate(model.bottleneck)
-            if isinstance(attention, LocalAttention)
-        ]
-        self._decoder = [up_stage(i, cast("UpStage", stage)) for i, stage in enumerate(model.decoder)]
-        self._decoder.append(last_stage(model))
 
     def hear(self, magnitude: Magnitude, is_last: bool) -> None:
         """Take the track's next frames, maybe none, to the innermost stage.
@@ -107,20 +73,21 @@ class UNetStream:
     def settled(self) -> Float[Tensor, "batch mask bin _frames"] | None:
         """What masks of the next frames, or still of none, are made of; None before more is heard, and at the end."""
         while (stage := self._next_stage()) is not None:
-            if not self._fits(self._decode, stage) or stage < len(self._decoder) - 1:
+            if not self._fits(self._decode, stage) or stage < len(self.layers.decoder) - 1:
                 continue
             (logits,) = self._kept.pop(LOGITS)
             n_left = self._n_heard - self._n_settled
             logits = logits[..., :n_left]  # a short track was made longer
-            n_missing = n_left - logits.shape[-1] if self._ended > len(self._decoder) else 0
+            n_missing = n_left - logits.shape[-1] if self._ended > len(self.layers.decoder) else 0
             logits = F.pad(logits, (0, n_missing), value=_UNSEEN)
             self._n_settled += logits.shape[-1]
-            return logits
+            is_halved = self._coarse and logits.dtype == torch.float32 and logits.device.type == "cpu"
+            return logits.half() if is_halved else logits
         return None
 
     def masks(self, settled: Float[Tensor, "batch mask _bin frame"]) -> StemMagnitudes:
         """Masks of frames, of any number of those that were `settled`."""
-        config = self.model.config
+        config = self.layers.config
         n_heard = settled.shape[-2]
         masks = settled.new_empty(*settled.shape[:-2], self._n_bins, settled.shape[-1], dtype=self._dtype)
         masks[..., :n_heard, :].copy_(settled).sigmoid_()
@@ -129,21 +96,21 @@ class UNetStream:
 
     def _encode(self, magnitude: Magnitude, is_last: bool) -> None:
         part = Part(dict(self._kept), is_last, self._coarse)
-        features = heard(magnitude, self.model.config, self.model.output.weight.dtype)
+        features = heard(magnitude, self.layers.config, self.layers.dtype)
         features = framed(features.transpose(-2, -1))
-        outermost = len(self._encoder) - 1
-        for i, block in enumerate(self._encoder):
+        outermost = len(self.layers.encoder) - 1
+        for i, block in enumerate(self.layers.encoder):
             led = block(part, part.led(f"encoder.{i} led", features, CONV_LEAD))
             features = part.pool(f"pool.{i}", led.features)
             part.put_apart(skip_queue(outermost - i) if i < outermost else inner_queue(0), features)
-        for attention in self._bottleneck:
+        for attention in self.layers.bottleneck:
             features = attention(part, features)
         part.put(skip_queue(0), features)
         self._kept = part.kept
 
     def _next_stage(self) -> int | None:
         """The outermost stage of the decoder that has anything to do."""
-        for stage in reversed(range(len(self._decoder))):
+        for stage in reversed(range(len(self.layers.decoder))):
             if stage == self._ended - 1 or self._n_waiting(stage):
                 return stage
         return None
@@ -156,7 +123,7 @@ class UNetStream:
         n_waiting = self._n_waiting(stage)
         n_together = max(1, self.n_frames * 2**stage // self._innermost)
         part = Part(dict(self._kept), stage < self._ended and not n_waiting)
-        self._decoder[stage](part, n_waiting if n_waiting <= 1.5 * n_together else n_together)
+        self.layers.decoder[stage](part, n_waiting if n_waiting <= 1.5 * n_together else n_together)
         self._kept = part.kept
         self._ended += part.is_last
 
