@@ -263,7 +263,7 @@ def whole(precision: str) -> Any:
 
 
 def in_parts(unet: Any) -> Any:
-    """The network as a track's stream computes it, on spectra that come whole."""
+    """The network as a track's stream computes it, what waits in it as coarse, on spectra that come whole."""
     import torch
 
     from danna_sep.models.mask_stream import open_mask_stream

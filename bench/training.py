@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 from danna_sep.songs import find_songs
-from danna_sep.training import events, loop
+from danna_sep.training import events, loop, running
 from danna_sep.training.recipe import with_settings
 from danna_sep.training.recipes import RECIPES, find_recipe
 
@@ -34,7 +34,7 @@ def main() -> None:
     print("| recipe | batch | audio seconds per second | waiting for data | steps |\n|---|---|---|---|---|")
     for name in arguments.recipe or RECIPES:
         recipe = with_settings(find_recipe(name), ["data.excerpts_per_track=100000", *arguments.settings])
-        options = loop.Options(device=arguments.device, n_workers=arguments.workers, save_every_s=float("inf"))
+        options = running.Options(device=arguments.device, n_workers=arguments.workers, save_every_s=float("inf"))
         with tempfile.TemporaryDirectory() as folder:
             seen: list[tuple[float, events.Stepped]] = []
             for event in loop.train(recipe, songs, songs[:1], Path(folder), options=options):

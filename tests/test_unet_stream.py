@@ -163,7 +163,7 @@ def test_laid_out_once_it_serves_all_tracks() -> None:
     expected = [model(track) for track in tracks]
     laid_out = framed(model)
     assert isinstance(laid_out, FramedUNet)
-    parameters = [weakref.ref(parameter) for name, parameter in model.named_parameters() if "coder" in name]
+    parameters = [weakref.ref(parameter) for parameter in model.parameters()]
     del model
     gc.collect()
     assert not any(parameter() is not None for parameter in parameters)
@@ -184,3 +184,33 @@ def test_what_cannot_be_laid_out_stays_as_it_is() -> None:
     config = UNetConfig(growth=2, n_layers=(1, 1), bottleneck="biaxial", bottleneck_width=8)
     for model in (UNet(config).eval(), UNet(CONFIGS["three stages"]).train(), network(CONFIGS["three stages"])):
         assert framed(model) is model
+
+
+def test_it_gives_no_gradients_and_needs_none_to_be_off() -> None:
+    """As Demucs laid out: what is heard may well be something that gradients are wanted of elsewhere."""
+    model = network(next(iter(CONFIGS.values()))).float()
+    magnitude = torch.rand(1, 2, N_BINS, 30, requires_grad=True)
+    masks = framed(model)(magnitude)
+    assert not masks.requires_grad
+    torch.testing.assert_close(masks, model(magnitude), rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
+def test_coarsely_what_waits_is_small_and_masks_stay_near() -> None:
+    """In a stream; a network that hears a track at once makes nothing wait."""
+    model = network(next(iter(CONFIGS.values()))).float()
+    magnitude = torch.rand(1, 2, N_BINS, 200)
+    exact = model(magnitude)
+    for coarse, dtype in ((False, torch.float32), (True, torch.float16)):
+        model.waits_coarsely = coarse
+        laid_out = framed(model)
+        torch.testing.assert_close(laid_out(magnitude), exact, rtol=0, atol=1e-5)
+        assert isinstance(laid_out, FramedUNet)
+        stream = UNetStream(laid_out.layers, 16)
+        stream.hear(magnitude, True)
+        given = [logits.clone() for logits in iter(stream.settled, None)]
+        assert {logits.dtype for logits in given} == {dtype}
+        masks = torch.cat([stream.masks(logits) for logits in given], -1)
+        assert masks.dtype == torch.float32
+        error = float((masks - exact).square().mean() / exact.square().mean())
+        assert error < (1e-4 if coarse else 1e-10)

@@ -42,11 +42,11 @@ def windows(blocks: Blocks, window: int, hop: int, n_windows: int) -> Iterator[t
         rest, start = (rest[0][..., n_past:], rest[1][..., n_past:]), start - n_past
 
 
-def batched(windows: Iterable[tuple[Tensor, Tensor]], size: int) -> Iterator[tuple[Tensor, Tensor]]:
+def batched(pairs: Iterable[tuple[Tensor, Tensor]], size: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Some windows at a time, along a new first axis."""
     held: list[tuple[Tensor, Tensor]] = []
-    for item in windows:
-        held.append(item)
+    for pair in pairs:
+        held.append(pair)
         if len(held) == size:
             yield torch.stack([item[0] for item in held]), torch.stack([item[1] for item in held])
             held = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import cast
 
 import torch
@@ -10,6 +11,53 @@ from jaxtyping import Bool
 from torch import Tensor, nn
 
 from danna_sep.shapes import Features
+
+
+@dataclass(frozen=True)
+class BlockAttention:
+    """What places find among those near them; no parameters.
+
+    Attributes:
+        n_heads: Attention heads.
+        head_width: Channels of a head's queries, keys and values.
+        block: Frames that attend to the same frames.
+        reach: Frames on either side of a block that it attends to.
+        mask_padding: Whether frames that are padding are left out.
+    """
+
+    n_heads: int
+    head_width: int
+    block: int
+    reach: int
+    mask_padding: bool
+
+    @property
+    def width(self) -> int:
+        """Channels of the result."""
+        return self.n_heads * self.head_width
+
+    def __call__(self, projected: Features, inside: Bool[Tensor, " frame"]) -> Features:
+        """What whole blocks of frames find, `width` channels.
+
+        Args:
+            projected: Queries, keys and values of blocks that follow one another and of `reach` frames on either side.
+            inside: Which of the frames are the input's, and not padding.
+        """
+        batch, _, n_bins, n_frames = projected.shape
+        within = self.block + 2 * self.reach
+        heads = projected.reshape(batch, self.n_heads, 3 * self.head_width, n_bins, n_frames)
+        queries, keys, values = heads.split(self.head_width, 2)
+        own = queries[..., self.reach : n_frames - self.reach].unfold(-1, self.block, self.block)
+        queries, keys, values = map(_places, (own, *(x.unfold(-1, within, self.block) for x in (keys, values))))
+        mask = inside.unfold(0, within, self.block).repeat(1, n_bins)[:, None] if self.mask_padding else None
+        attended = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
+        attended = attended.unflatten(-2, (n_bins, self.block)).permute(0, 1, 5, 3, 2, 4)
+        return cast("Tensor", attended.reshape(batch, -1, n_bins, n_frames - 2 * self.reach))
+
+
+def _places(windows: Tensor) -> Tensor:
+    """Axes batch, head, width, bin, block, frame -> batch, head, block, (bin frame), width."""
+    return windows.permute(0, 1, 4, 3, 5, 2).flatten(3, 4)
 
 
 class LocalAttention(nn.Module):
@@ -36,44 +84,18 @@ class LocalAttention(nn.Module):
         mask_padding: bool = True,
     ) -> None:
         super().__init__()
-        self.n_heads, self.head_width = n_heads, head_width
-        self.block, self.reach = block, reach
-        self.mask_padding = mask_padding
-        width = n_heads * head_width
-        self.project = nn.Conv2d(n_inputs, 3 * width, 3, padding=1)
-        self.output = nn.Conv2d(width, n_outputs, 3, padding=1, bias=False)
+        self.attend = BlockAttention(n_heads, head_width, block, reach, mask_padding)
+        self.project = nn.Conv2d(n_inputs, 3 * self.attend.width, 3, padding=1)
+        self.output = nn.Conv2d(self.attend.width, n_outputs, 3, padding=1, bias=False)
 
     def forward(self, features: Features) -> Features:
         """Features of the same bins and frames, n_outputs wide."""
-        n_frames = features.shape[-1]
-        behind = -n_frames % self.block + self.reach
-        projected = F.pad(self.project(features), (self.reach, behind))
+        n_frames, reach = features.shape[-1], self.attend.reach
+        behind = -n_frames % self.attend.block + reach
+        projected = F.pad(self.project(features), (reach, behind))
         inside = torch.ones(n_frames, dtype=torch.bool, device=features.device)
-        attended = self.attend(projected, F.pad(inside, (self.reach, behind)))
+        attended = self.attend(projected, F.pad(inside, (reach, behind)))
         return self.output(attended[..., :n_frames])  # type: ignore[no-any-return]
-
-    def attend(self, projected: Features, inside: Bool[Tensor, " frame"]) -> Features:
-        """What whole blocks of frames find, n_heads * head_width wide.
-
-        Args:
-            projected: Queries, keys and values of blocks that follow one another and of `reach` frames on either side.
-            inside: Which of the frames are the input's, and not padding.
-        """
-        batch, _, n_bins, n_frames = projected.shape
-        within = self.block + 2 * self.reach
-        heads = projected.reshape(batch, self.n_heads, 3 * self.head_width, n_bins, n_frames)
-        queries, keys, values = heads.split(self.head_width, 2)
-        own = queries[..., self.reach : n_frames - self.reach].unfold(-1, self.block, self.block)
-        queries, keys, values = map(self._places, (own, *(x.unfold(-1, within, self.block) for x in (keys, values))))
-        mask = inside.unfold(0, within, self.block).repeat(1, n_bins)[:, None] if self.mask_padding else None
-        attended = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
-        attended = attended.unflatten(-2, (n_bins, self.block)).permute(0, 1, 5, 3, 2, 4)
-        return cast("Tensor", attended.reshape(batch, -1, n_bins, n_frames - 2 * self.reach))
-
-    @staticmethod
-    def _places(windows: Tensor) -> Tensor:
-        """Axes batch, head, width, bin, block, frame -> batch, head, block, (bin frame), width."""
-        return windows.permute(0, 1, 4, 3, 5, 2).flatten(3, 4)
 
 
 class BiaxialLSTM(nn.Module):

@@ -45,9 +45,9 @@ class Convolution:
         self._padding: tuple[int, int] = (0, n_bins // 2 * dilation if bin_padding is None else bin_padding)
         self._lost_bins = (n_bins - 1) * dilation - 2 * self._padding[1]
         self._bias = None if bias is None else bias.detach()
-        self._weight = framed(weight.detach())
-        self._fuses = fuses(self._weight)
-        self._laid_out_for: torch.Size | None = None
+        # Replaced as a whole: threads that separate with the same network share it.
+        self._laid_out: tuple[torch.Size | None, Tensor] = (None, framed(weight.detach()))
+        self._fuses = fuses(weight)
 
     def __call__(self, features: FramedFeatures) -> FramedFeatures:
         """Of `reach` fewer frames; of none where there are no more than `reach`."""
@@ -64,7 +64,7 @@ class Convolution:
         if self._fuses and total.is_contiguous(memory_format=torch.channels_last):
             operator = torch.ops.mkldnn._convolution_pointwise_.binary
             unary = "relu" if self.rectify else None
-            weight = self._laid_out(features)
+            weight = self._weight_for(features)
             return cast("Tensor", operator(total, features, weight, *self._geometry(), "add", 1.0, unary, [], ""))
         total += self._convolved(features, False)
         return torch.relu_(total) if self.rectify else total
@@ -73,21 +73,22 @@ class Convolution:
         if self._fuses:
             operator = torch.ops.mkldnn._convolution_pointwise
             unary = "relu" if rectify else "none"
-            return cast("Tensor", operator(features, self._laid_out(features), *self._geometry(), unary, [], ""))
-        convolved = F.conv2d(features, self._weight, self._bias, padding=self._padding, dilation=self.dilation)
+            return cast("Tensor", operator(features, self._weight_for(features), *self._geometry(), unary, [], ""))
+        convolved = F.conv2d(features, self._laid_out[1], self._bias, padding=self._padding, dilation=self.dilation)
         return torch.relu_(convolved) if rectify else convolved
 
     def _geometry(self) -> tuple[Tensor | None, tuple[int, int], list[int], list[int], int]:
         return self._bias, self._padding, [1, 1], [self.dilation] * 2, 1
 
-    def _laid_out(self, features: FramedFeatures) -> Tensor:
+    def _weight_for(self, features: FramedFeatures) -> Tensor:
         """The weights as oneDNN wants them for features of that shape: others may take a hundred times as long."""
-        if features.shape != self._laid_out_for:
-            dense = self._weight.to_dense() if self._weight.is_mkldnn else self._weight.contiguous()
+        shape, weight = self._laid_out
+        if features.shape != shape:
+            dense = weight.to_dense() if weight.is_mkldnn else weight.contiguous()
             _, *geometry = self._geometry()
-            self._weight = torch.ops.aten.mkldnn_reorder_conv2d_weight(dense.to_mkldnn(), *geometry, features.shape)
-            self._laid_out_for = features.shape
-        return self._weight
+            weight = torch.ops.aten.mkldnn_reorder_conv2d_weight(dense.to_mkldnn(), *geometry, features.shape)
+            self._laid_out = features.shape, weight
+        return weight
 
 
 def framed(features: Tensor) -> FramedFeatures:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import nn
 
@@ -27,9 +29,10 @@ class FramedUNet(nn.Module):
         self.layers = layers_of(model)
         self.eval()
 
+    @torch.no_grad()
     def forward(self, magnitude: Magnitude) -> StemMagnitudes:
-        """As `UNet.forward`, but for rounding."""
-        stream = UNetStream(self.layers)
+        """As `UNet.forward`, but for rounding: of the network's precision, for here nothing waits long."""
+        stream = UNetStream(replace(self.layers, waits_coarsely=False))
         stream.hear(magnitude, True)
         return torch.cat([stream.masks(settled) for settled in iter(stream.settled, None)], -1)
 

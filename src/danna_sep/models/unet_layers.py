@@ -19,7 +19,7 @@ from danna_sep.models.d3 import D2Block, D3Block
 from danna_sep.models.fewer_products import FewerProducts
 from danna_sep.models.frame_queues import Lead, Led, Part, count_frames
 from danna_sep.models.unet import UNet, UNetConfig, UpStage
-from danna_sep.models.widen import Quarters, Widening
+from danna_sep.models.widen import Quarters, Widening, scale_and_shift
 from danna_sep.shapes import FramedFeatures
 
 LOGITS = "logits"
@@ -104,11 +104,12 @@ def d3_layer(name: str, block: D3Block, lead: Lead) -> _LedLayer:
 
 def attention_layer(name: str, attention: LocalAttention, norm: nn.BatchNorm2d) -> _Layer:
     """Local attention, what it finds normed and rectified."""
-    project, output = (
-        _conv(f"{name}.{kind}", Convolution(conv.weight.transpose(-2, -1), conv.bias))
-        for kind, conv in (("project", attention.project), ("output", attention.output))
-    )
-    block, reach, width = attention.block, attention.reach, attention.output.in_channels
+    attend, dtype = attention.attend, attention.output.weight.dtype
+    block, reach = attend.block, attend.reach
+    project = _conv(f"{name}.project", Convolution(attention.project.weight.transpose(-2, -1), attention.project.bias))
+    scale, shift = scale_and_shift(norm)
+    weight = (attention.output.weight * scale[:, None, None, None]).transpose(-2, -1)
+    output = _conv(f"{name}.output", Convolution(weight.to(dtype), shift.to(dtype), rectify=True))
 
     def layer(part: Part, features: FramedFeatures) -> FramedFeatures:
         heads = project(part, features)
@@ -123,14 +124,13 @@ def attention_layer(name: str, attention: LocalAttention, norm: nn.BatchNorm2d) 
         n_frames = min(n_frames, n_blocks * block)
         part.kept[f"{name}.heads"] = (heads[:, :, n_blocks * block :].clone(),)
         part.kept[f"{name}.inside"] = (inside[n_blocks * block :].clone(),)
-        attended = heads.new_empty(len(heads), width, 0, heads.shape[3])
+        attended = heads.new_empty(len(heads), attend.width, 0, heads.shape[3])
         if n_blocks:
             end = n_blocks * block + 2 * reach
             missing = max(0, end - heads.shape[2])
             heads, inside = F.pad(heads, (0, 0, 0, missing))[:, :, :end], F.pad(inside, (0, missing))[:end]
-            attended = attention.attend(heads.transpose(-2, -1), inside)[..., :n_frames].transpose(-2, -1)
-        attended = output(part, attended)
-        return torch.relu(norm(attended)) if attended.shape[2] else attended
+            attended = attend(heads.transpose(-2, -1), inside)[..., :n_frames].transpose(-2, -1)
+        return output(part, attended)
 
     return layer
 
@@ -201,7 +201,7 @@ def last_stage(model: UNet) -> Stage:
 
 @dataclass(frozen=True)
 class UNetLayers:
-    """All layers of a U-Net, with weights of their own, as they are for any track.
+    """All layers of a U-Net, batch norms in their weights, as they are for any track.
 
     Attributes:
         config: The network's.

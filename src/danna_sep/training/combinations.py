@@ -29,7 +29,7 @@ Annotated: TypeAlias = Bool[Tensor, "batch known"]
 
 
 def membership(like: Tensor) -> Float[Tensor, "combination source"]:
-    """B: one where a source is in a combination, else zero."""
+    """One where a source is in a combination, else zero: B of `losses`."""
     rows = [[float(source in members) for source in range(len(SOURCES))] for members in COMBINATIONS]
     return torch.tensor(rows, dtype=like.dtype, device=like.device)
 
@@ -85,6 +85,6 @@ def shares(known: Bool[Tensor, "batch known"], like: Tensor) -> Float[Tensor, "b
 
 
 def quadratic(known: Bool[Tensor, "batch combination"], like: Tensor) -> Float[Tensor, "batch source source"]:
-    """M of each item, of the combinations that it knows."""
+    """M of `losses`, of the combinations that each item knows."""
     member = membership(like)
     return torch.einsum("ns,bn,nt->bst", member, shares(known, like), member)

@@ -118,7 +118,7 @@ def _events(
                 running.save()
                 yield Stopped("time is up", False, progress.plateau.best_sdr_db, progress.plateau.best_epoch)
                 return
-        validated = running.validated(valid_songs)
+        validated = running.validate(valid_songs)
         if board is not None:
             for name in [run_folder.LAST] + [run_folder.BEST] * validated.is_best:
                 write_weights(folder / name, recipe, learner.judged, validated, songs)

@@ -45,7 +45,16 @@ class Options:
 
 
 class Running:
-    """A training under way: epoch by epoch, saved where it can go on."""
+    """A training under way: epoch by epoch, saved where it can go on.
+
+    Args:
+        folder: The run's.
+        options: How it runs.
+        learner: What is taught.
+        excerpts: An epoch's.
+        progress: Where it is; kept up to date.
+        cancelled: Asked before every step.
+    """
 
     def __init__(
         self,
@@ -56,13 +65,13 @@ class Running:
         progress: Progress,
         cancelled: Callable[[], bool],
     ) -> None:
-        self.folder, self.options, self.learner, self.excerpts = folder, options, learner, excerpts
-        self.progress, self.cancelled = progress, cancelled
-        self.recipe, self.accelerator = learner.recipe, learner.accelerator
-        self.n_batches = len(excerpts) // self.recipe.optimiser.batch_size
-        self.accumulate = min(self.recipe.optimiser.accumulate, self.n_batches)
-        self.began = self.saved = time.monotonic()
-        self.waiting_s = self.trained_s = 0.0
+        self._folder, self._options, self.learner, self._excerpts = folder, options, learner, excerpts
+        self.progress, self._cancelled = progress, cancelled
+        self._recipe, self._accelerator = learner.recipe, learner.accelerator
+        self._n_batches = len(excerpts) // self._recipe.optimiser.batch_size
+        self._accumulate = min(self._recipe.optimiser.accumulate, self._n_batches)
+        self._began = self._saved = time.monotonic()
+        self._waiting_s = self._trained_s = 0.0
 
     def epoch(self) -> Iterator[Stepped]:
         """The rest of this epoch, step by step.
@@ -71,96 +80,98 @@ class Running:
             TrainingFailed: A loss or a gradient is not finite.
             Cancelled: The state is saved.
         """
-        recipe, progress, batch_size = self.recipe, self.progress, self.recipe.optimiser.batch_size
-        n_steps = recipe.epochs * -(-self.n_batches // self.accumulate)
+        recipe, progress, batch_size = self._recipe, self.progress, self._recipe.optimiser.batch_size
+        n_steps = recipe.epochs * -(-self._n_batches // self._accumulate)
         batches = self._batches()
         self.learner.trained.model.train(not recipe.optimiser.still)
-        while progress.batch < self.n_batches:
-            if any_process(self.cancelled(), self.accelerator):
+        while progress.batch < self._n_batches:
+            if any_process(self._cancelled(), self._accelerator):
                 self.save()
-                raise Cancelled(f"{self.folder}: stopped; the same command goes on from here")
-            n_in_step = min(self.accumulate, self.n_batches - progress.batch)
+                raise Cancelled(f"{self._folder}: stopped; the same command goes on from here")
+            n_in_step = min(self._accumulate, self._n_batches - progress.batch)
             losses = []
             for place in range(n_in_step):
                 asked = time.monotonic()
                 batch, numbers = next(batches)
-                self.waiting_s += time.monotonic() - asked
-                seed = _mix(self.options.seed, progress.epoch, progress.batch, self.accelerator.process_index)
+                self._waiting_s += time.monotonic() - asked
+                seed = _mix(self._options.seed, progress.epoch, progress.batch, self._accelerator.process_index)
                 is_last = place + 1 == n_in_step
                 losses.append(self.learner.learn(batch, seed, n_in_step=n_in_step, is_last=is_last))
                 if not math.isfinite(losses[-1]):
                     raise self._not_finite("loss", numbers)
                 progress.batch += 1
                 progress.loss_sum += losses[-1]
-                self.trained_s += batch_size * recipe.data.excerpt_s
+                self._trained_s += batch_size * recipe.data.excerpt_s
             lr = learning_rate(recipe, progress.epoch, progress.step, n_steps, progress.plateau)
             if not self.learner.step(lr, progress.step):
                 raise self._not_finite("gradient", numbers)
             progress.step += 1
-            spent_s = time.monotonic() - self.began
+            spent_s = time.monotonic() - self._began
             yield Stepped(
                 progress.epoch,
                 recipe.epochs,
                 progress.batch,
-                self.n_batches,
+                self._n_batches,
                 progress.step,
                 sum(losses) / n_in_step,
                 lr,
-                self.trained_s / spent_s,
-                self.waiting_s / spent_s,
+                self._trained_s / spent_s,
+                self._waiting_s / spent_s,
             )
-            if time.monotonic() - self.saved > self.options.save_every_s:
+            if time.monotonic() - self._saved > self._options.save_every_s:
                 self.save()
 
-    def validated(self, songs: Sequence[Song]) -> Validated:
-        """The epoch's scores; the learning rate heeds them."""
+    def validate(self, songs: Sequence[Song]) -> Validated:
+        """The epoch's scores, of which the learning rate and an early end hear: once at the end of each."""
         progress = self.progress
-        scores = scores_on(self.recipe, self.accelerator, self.learner.judged, songs)
+        scores = scores_on(self._recipe, self._accelerator, self.learner.judged, songs)
         best_db = progress.plateau.best_sdr_db
         is_best = best_db is None or scores.mean_db > best_db
-        progress.plateau = progress.plateau.after(progress.epoch, scores.mean_db, self.recipe.schedule.patience)
-        return Validated(progress.epoch, progress.loss_sum / self.n_batches, scores, is_best)
+        progress.plateau = progress.plateau.after(progress.epoch, scores.mean_db, self._recipe.schedule.patience)
+        return Validated(progress.epoch, progress.loss_sum / self._n_batches, scores, is_best)
 
     def save(self) -> None:
         """Write all that going on from here needs."""
-        scaler = self.accelerator.scaler
+        scaler = self._accelerator.scaler
         self.progress.scaler = None if scaler is None else scaler.state_dict()
-        if self.accelerator.is_main_process:
-            save_state(self.folder / run_folder.STATE, self.learner.trained, asdict(self.progress))
-        self.saved = time.monotonic()
+        if self._accelerator.is_main_process:
+            save_state(self._folder / run_folder.STATE, self.learner.trained, asdict(self.progress))
+        self._saved = time.monotonic()
 
     def time_is_up(self) -> bool:
         """Whether any process has been running for as long as it may."""
-        stop_after_s = self.options.stop_after_s
-        return stop_after_s is not None and any_process(time.monotonic() - self.began > stop_after_s, self.accelerator)
+        stop_after_s = self._options.stop_after_s
+        return stop_after_s is not None and any_process(
+            time.monotonic() - self._began > stop_after_s, self._accelerator
+        )
 
     def _batches(self) -> Iterator[tuple[Excerpt, list[int]]]:
         """This process' batches of what is left of the epoch, and the numbers of their excerpts."""
-        n_processes, batch_size = self.accelerator.num_processes, self.recipe.optimiser.batch_size
+        n_processes, batch_size = self._accelerator.num_processes, self._recipe.optimiser.batch_size
         sampler = ResumableSampler(
-            len(self.excerpts),
-            seed=self.options.seed,
+            len(self._excerpts),
+            seed=self._options.seed,
             epoch=self.progress.epoch,
             n_done=self.progress.batch * batch_size,
-            rank=self.accelerator.process_index,
+            rank=self._accelerator.process_index,
             world_size=n_processes,
         )
         numbers = iter(sampler)
         loader = DataLoader(
-            self.excerpts,
+            self._excerpts,
             batch_size // n_processes,
             sampler=sampler,
-            num_workers=self.options.n_workers,
+            num_workers=self._options.n_workers,
             drop_last=True,
             worker_init_fn=_ignore_interrupts,
-            pin_memory=self.accelerator.device.type == "cuda",
+            pin_memory=self._accelerator.device.type == "cuda",
         )
         for batch in loader:
             yield Excerpt(*batch), list(islice(numbers, batch_size // n_processes))
 
     def _not_finite(self, what: str, excerpts: list[int]) -> TrainingFailed:
         return TrainingFailed(
-            f"{self.folder}: the {what} is not finite in epoch {self.progress.epoch}, batch {self.progress.batch} "
+            f"{self._folder}: the {what} is not finite in epoch {self.progress.epoch}, batch {self.progress.batch} "
             f"(excerpts {', '.join(map(str, excerpts))}); try a lower optimiser.lr or optimiser.clip_norm"
         )
 
