@@ -6,6 +6,7 @@ import json
 import queue
 import subprocess
 import sys
+import tarfile
 import threading
 from pathlib import Path
 
@@ -306,6 +307,20 @@ def test_an_archive_that_cannot_be_read_ends_it(tmp_path: Path) -> None:
     assert done.returncode != 0
     assert "part-00.tar" in done.stderr.splitlines()[-1]
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("name", "said"), [("0/notes.txt", "0/notes.txt"), ("7/drums.opus", "7: has no manifest")])
+def test_what_pack_does_not_write_is_refused(tmp_path: Path, name: str, said: str) -> None:
+    """Rather than a training without the songs that someone meant to be there."""
+    archive = packed(tmp_path)[0]
+    with tarfile.open(archive, "a") as opened:
+        opened.addfile(tarfile.TarInfo(name))
+    (tmp_path / "samples").mkdir()
+    command = [sys.executable, str(BUNDLE / "unpacking.py"), str(archive), str(tmp_path / "samples")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert said in done.stderr.splitlines()[-1]
+    assert not (tmp_path / "samples" / "songs.json").exists()
 
 
 def test_archives_are_not_mixed_with_older_ones(tmp_path: Path) -> None:
