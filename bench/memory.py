@@ -1,10 +1,12 @@
 """Peak memory of `danna-sep separate` against the length of the file.
 
-    python bench/memory.py [--minutes 5 60] [--full-size] [--preset danna]
+    python bench/memory.py [--minutes 5 60] [--full-size] [--preset danna] [--without-bfloat16]
 
 Separates generated stereo noise with tones, in a process of its own for each length, and prints the most memory that
 it ever held, as the operating system counts it. `--full-size` takes the paper's sizes with random parameters, as the
-preset "original"; else the weights that ship. Needs free disk for the results, about 85 MB a minute.
+preset "original"; else the weights that ship. `--without-bfloat16` separates as on a processor that has no
+instructions for such numbers: in single precision, but for what waits. Needs free disk
+for the results, about 85 MB a minute.
 """
 
 from __future__ import annotations
@@ -20,6 +22,13 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
+
+WITHOUT_BFLOAT16 = """
+from danna_sep.models import precision
+precision.has_fast_bf16 = lambda: False
+from danna_sep.cli import main
+main()
+"""
 
 
 def write_song(path: Path, minutes: float) -> None:
@@ -53,7 +62,9 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, nargs="+", default=[5, 60])
     parser.add_argument("--full-size", action="store_true")
     parser.add_argument("--preset", default="danna")
+    parser.add_argument("--without-bfloat16", action="store_true")
     arguments = parser.parse_args()
+    program = ["-c", WITHOUT_BFLOAT16] if arguments.without_bfloat16 else ["-m", "danna_sep"]
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder) / "home"
         if arguments.full_size:
@@ -67,7 +78,7 @@ def main() -> None:
         for minutes in arguments.minutes:
             song = Path(folder) / "song.wav"
             write_song(song, minutes)
-            command = [sys.executable, "-m", "danna_sep", "separate", str(song), "--preset", preset, "--out", folder]
+            command = [sys.executable, *program, "separate", str(song), "--preset", preset, "--out", folder]
             start = time.monotonic()
             process = subprocess.Popen(
                 [*command, "--overwrite", "--quiet"], env={**os.environ, "DANNA_SEP_HOME": str(home)}

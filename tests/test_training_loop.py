@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -81,8 +82,8 @@ def songs_of(data: Path) -> tuple[list[Song], list[Song]]:
     return find_songs(data, "train"), find_songs(data, "valid")
 
 
-def run(recipe: Recipe, data: Path, folder: Path, **options: object) -> list[events.Event]:
-    settings = running.Options(**{"device": "cpu", "n_workers": 0, **options})  # type: ignore[arg-type]
+def run(recipe: Recipe, data: Path, folder: Path, **options: Any) -> list[events.Event]:
+    settings = running.Options(**{"device": "cpu", "n_workers": 0, **options})
     return list(loop.train(recipe, *songs_of(data), folder, options=settings))
 
 
