@@ -20,7 +20,7 @@ from torch import Tensor
 from danna_sep import weights
 from danna_sep.errors import ConfigError
 from danna_sep.loading import WIENER_ITERATIONS
-from danna_sep.models import Model, UNet, build
+from danna_sep.models import Model, ModelConfig, UNet, build
 from danna_sep.training.objective import objective
 from danna_sep.training.recipe import Recipe
 
@@ -48,12 +48,14 @@ class Learner:
     begun: weights.WeightsFile | None = None
     step: int = 0
     model: Model | AlignedUNet = field(init=False)
+    config: ModelConfig = field(init=False)
     compute: Callable[[Tensor], Tensor] = field(init=False)
     losses: list[Tensor] = field(default_factory=list)
     underway: deque[torch.cuda.Event] = field(default_factory=deque)
 
     def __post_init__(self) -> None:
         self.model = build(self.recipe.model, self.recipe.config)
+        self.config = self.model.config
         if self.begun is not None:
             try:
                 self.model.load_state_dict(self.begun.entries)
@@ -116,7 +118,7 @@ class Learner:
         """Seconds that the gradients of a batch take, the median of some after a few; they are not used."""
         clocks = []
         for _ in range(N_TRIALS):
-            objective(self.network, batch.stems, batch.known, self.recipe.loss).loss.backward()
+            objective(self.network, batch.stems, batch.known, self.recipe.loss, self.config).loss.backward()
             self.model.zero_grad()
             if self.device.type == "cuda":
                 torch.cuda.synchronize()
@@ -146,7 +148,7 @@ class Learner:
         rise = min(1.0, (self.step + 1) / WARM_UP_STEPS)
         for settings in self.optimiser.param_groups:
             settings["lr"] = self.recipe.optimiser.lr * rise * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
-        loss = objective(self.network, batch.stems, batch.known, self.recipe.loss).loss
+        loss = objective(self.network, batch.stems, batch.known, self.recipe.loss, self.config).loss
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.recipe.optimiser.clip_norm or math.inf)
         # A step whose gradient is not finite is left out, without a look at it here, which would wait for the GPU.

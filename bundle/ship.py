@@ -1,21 +1,25 @@
-"""Put a trained network into the package as one of the weights that ship, in eight bits.
+"""Put a trained network into the package as one of the weights that ship.
 
     python bundle/ship.py work/bundle/unet/best.safetensors [OTHER.safetensors ...] --training "..." --sdr "..."
 
 Several files are averaged: of trainings that went on from the same weights, the mean is often better than any. The
 header keeps what the first file's says, and says what is given here; the registry gets the new digest. Commit both,
 with the evaluation that shows that these weights are better than those before them. `--name` is for a second network of
-a kind; `--to FILE` leaves the package as it is.
+a kind; `--to FILE` leaves the package as it is. `--set` changes the configuration: to what needs no other weights, such
+as the spectrum heard. Weights are kept in eight bits, or with `--float16` in twice as many.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 
 import torch
 
 from danna_sep import weights
+from danna_sep.errors import ConfigError
+from danna_sep.models import build
 
 NOTES = {
     "licence": "MIT",
@@ -38,11 +42,21 @@ def mean(files: list[weights.WeightsFile]) -> dict[str, torch.Tensor]:
     }
 
 
+def changes(settings: list[str]) -> dict[str, object]:
+    """Values by name."""
+    try:
+        return {name: json.loads(text) for name, _, text in (setting.partition("=") for setting in settings)}
+    except ValueError:
+        raise SystemExit(f"--set wants NAME=JSON, such as n_fft=6144, not {' or '.join(settings)}") from None
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", type=Path, nargs="+", metavar="FILE")
     parser.add_argument("--name", help="in the package, after provisional-; default: the model's")
     parser.add_argument("--to", type=Path, help="write this file, to be measured, instead of the package's")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=JSON", help="in the configuration")
+    parser.add_argument("--float16", action="store_true", help="sixteen bits a weight, where eight lose too much")
     parser.add_argument("--attribution", help="whom the licences of what was heard ask to name; default: the file's")
     parser.add_argument("--training", required=True, help="on what, how long, from which weights, at which commit")
     parser.add_argument("--sdr", required=True, help="in dB, of what, on what")
@@ -50,13 +64,18 @@ def main() -> None:
     files = [weights.read(path) for path in arguments.files]
     said = {name: getattr(arguments, name) for name in ("training", "sdr", "attribution") if getattr(arguments, name)}
     file, bundle = files[0], weights.shipped_folder()
+    config = {**file.config, **changes(arguments.set)}
+    try:
+        build(file.model, config)
+    except ConfigError as error:
+        raise SystemExit(str(error)) from None
     weights.write(
         arguments.to or bundle / f"provisional-{arguments.name or file.model}.safetensors",
         model=file.model,
-        config=file.config,
+        config=config,
         entries=mean(files),
-        metadata={**file.metadata, **NOTES, **said},
-        dtype=torch.int8,
+        metadata={**file.metadata, **({} if "provisional" in file.metadata else NOTES), **said},
+        dtype=torch.float16 if arguments.float16 else torch.int8,
     )
     for entry in weights.register_shipped(bundle) if arguments.to is None else ():
         print(entry.name, entry.n_bytes, entry.sha256)

@@ -14,6 +14,7 @@ from fill import generator
 from fill import stems as filled_stems
 from torch import Tensor
 
+from danna_sep.models import build
 from danna_sep.signal.stft import istft, stft
 from danna_sep.signal.wiener import wiener
 from danna_sep.training.combinations import COMBINATIONS, combinations_of, with_remainder
@@ -25,6 +26,8 @@ from danna_sep.training.losses import (
     waveform_l1,
     weighted_sdr_loss,
 )
+from danna_sep.training.objective import objective
+from danna_sep.training.recipe import LossConfig
 
 REFERENCE = json.loads((Path(__file__).parent / "reference" / "losses.json").read_text())
 KINDS: dict[str, dict[str, Any]] = {
@@ -405,6 +408,21 @@ def test_weighting_takes_quiet_items_as_seriously_as_loud_ones() -> None:
                 for gain in (1, 2)
             )
             assert loud / quiet == pytest.approx(expected, rel=1e-3)
+
+
+def test_the_objective_is_of_the_spectra_that_the_network_hears() -> None:
+    torch.manual_seed(0)
+    window = {"n_fft": 1024, "hop_length": 384}
+    model = build(
+        "unet", {**window, "n_bins": 200, "growth": 2, "n_layers": (1, 1), "bottleneck_width": 8, "dropout": 0.0}
+    )
+    stems = torch.randn(1, 4, 2, 9000)
+    known = combinations_of(torch.ones(1, 4, dtype=torch.bool), with_mixture=True)
+    parts = objective(model, stems, known, LossConfig("complex", time_weight=0.3), model.config)
+    mask = model(stft(stems.sum(1), **window).abs())
+    expected = spectrogram_loss(mask, stems, annotated=known, time_weight=0.3, **window)
+    torch.testing.assert_close(parts.loss, expected.loss)
+    assert parts.time != 0
 
 
 def test_wrong_shapes_are_refused() -> None:

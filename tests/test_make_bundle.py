@@ -15,7 +15,7 @@ import torch
 
 from command_line import STEMS, run, song
 from danna_sep import weights
-from danna_sep.models import XUMX, XUMXConfig
+from danna_sep.models import XUMX, XUMXConfig, build
 from made_up_recordings import write_recordings
 
 PROGRAM = Path(__file__).parent.parent / "bundle" / "make.py"
@@ -97,3 +97,24 @@ def test_what_ships_is_the_mean_in_eight_bits_and_says_where_it_is_from(tmp_path
         assert ((entry - mean).abs() <= half_a_step + 1e-6 * mean.abs()).all(), name
     n_bytes = (tmp_path / "mean.safetensors").stat().st_size
     assert n_bytes < 0.6 * (tmp_path / "0.safetensors").stat().st_size
+
+
+@from_sources
+def test_what_ships_may_hear_other_spectra_than_it_was_trained_on(tmp_path: Path) -> None:
+    config = {"growth": 2, "n_layers": (1, 1), "bottleneck_width": 8, "n_heads": 1}
+    model = build("unet", config)
+    weights.write(tmp_path / "unet.safetensors", model="unet", config=config, entries=model.state_dict(), metadata={})
+    command = [sys.executable, str(PROGRAM.with_name("ship.py")), str(tmp_path / "unet.safetensors")]
+    command += ["--training", "none", "--sdr", "0 dB", "--to", str(tmp_path / "long.safetensors"), "--float16"]
+    subprocess.run([*command, "--set", "n_fft=6144", "--set", "hop_length=1536"], check=True)
+    shipped = weights.read(tmp_path / "long.safetensors")
+    assert (shipped.config["n_fft"], shipped.config["hop_length"], shipped.config["growth"]) == (6144, 1536, 2)
+    for name, entry in model.state_dict().items():
+        torch.testing.assert_close(shipped.entries[name], entry, rtol=1e-3, atol=1e-4)
+    (tmp_path / "long.safetensors").unlink()
+    for setting in ("n_fft=61", "n_fft=long", "n_ffts=4096"):
+        done = subprocess.run([*command, "--set", setting], check=False, capture_output=True, text=True)
+        assert done.returncode == 1
+        assert setting.partition("=")[0] in done.stderr or "windows of 61" in done.stderr
+        assert "Traceback" not in done.stderr
+        assert not (tmp_path / "long.safetensors").exists()

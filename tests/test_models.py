@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -16,7 +17,9 @@ from danna_sep.models import XUMX, Demucs, DemucsConfig, UNet, UNetConfig, XUMXC
 from danna_sep.models.attention import BiaxialLSTM, LocalAttention
 from danna_sep.models.d3 import D2Block, D3Block
 from danna_sep.models.dilated import dilated
+from danna_sep.models.unet import heard as heard_of
 from danna_sep.models.widen import widen_and_norm
+from danna_sep.signal.stft import stft
 
 SMALL_XUMX = XUMXConfig(hidden=8, n_lstm_layers=1)
 SMALL_UNET = UNetConfig(growth=2, n_layers=(2, 1, 1), bottleneck_width=16, n_heads=2, head_width=4)
@@ -130,6 +133,36 @@ def test_masks_of_unseen_bins_are_an_equal_share() -> None:
     mask = UNet(SMALL_UNET).eval()(torch.rand(1, 2, 2049, 20))
     assert (mask[..., 1487:, :] == 0.25).all()
     assert (mask[..., :1480, :16] != 0.25).any()
+
+
+def test_masks_above_those_heard_are_the_mean_of_the_highest() -> None:
+    """Each frame's, channel's and source's own; the others stay as they are."""
+    plain = UNet(SMALL_UNET).eval()
+    model = UNet(replace(SMALL_UNET, n_edge_bins=100)).eval()
+    model.load_state_dict(plain.state_dict())
+    magnitude = torch.rand(2, 2, 2049, 40)
+    with torch.no_grad():
+        before, masks = plain(magnitude), model(magnitude)
+    is_heard = (before != 0.25).any(-1).flatten(0, 2).any(0)
+    n_heard = int(is_heard.nonzero().max()) + 1
+    assert 1400 < n_heard < 1487
+    torch.testing.assert_close(masks[..., :n_heard, :], before[..., :n_heard, :])
+    above = before[..., n_heard - 100 : n_heard, :].mean(-2, keepdim=True).expand(*masks.shape[:3], 2049 - n_heard, 40)
+    torch.testing.assert_close(masks[..., n_heard:, :], above)
+
+
+def test_a_window_of_twice_the_length_hears_a_track_twice_as_fast() -> None:
+    """In pitch and tempo, and as loud: for sounds that every second sample holds."""
+    noise = torch.randn(2, 40 * 2048, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    low = torch.fft.rfft(noise)
+    low[:, low.shape[-1] // 2 - 400 :] = 0
+    slow = torch.fft.irfft(low, noise.shape[-1])
+    long = replace(SMALL_UNET, n_fft=8192, hop_length=2048)
+    heards = [
+        heard_of(stft(signal, config.n_fft, config.hop_length).abs()[None], config, torch.float64)
+        for signal, config in ((slow, long), (slow[:, ::2], SMALL_UNET))
+    ]
+    torch.testing.assert_close(*(each[..., 2:-2] for each in heards), rtol=0, atol=1e-5)
 
 
 def test_d2_layer_sees_earlier_ones_through_their_own_dilation() -> None:

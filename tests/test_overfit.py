@@ -54,7 +54,7 @@ def test_one_batch_is_learnt(name: str) -> None:
     known = torch.ones(1, 4, dtype=torch.bool)
     losses = []
     for _ in range(N_STEPS.get(name, 120)):
-        loss = objective(model, stems, known, recipe.loss).loss
+        loss = objective(model, stems, known, recipe.loss, model.config).loss
         losses.append(loss.item())
         optimiser.zero_grad()
         loss.backward()

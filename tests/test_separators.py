@@ -237,7 +237,8 @@ def test_one_segment_is_the_whole(separator: Separator) -> None:
     assert torch.equal(torch.cat(list(stream([mixture], separator, SegmentGrid(8192, 2048))), -1), whole)
 
 
-def test_segments_see_the_frames_of_the_whole_track() -> None:
+@pytest.mark.parametrize(("n_fft", "hop_length"), [(4096, 1024), (6144, 1536)])
+def test_segments_see_the_frames_of_the_whole_track(n_fft: int, hop_length: int) -> None:
     """Away from its borders, a segment's spectrum is the whole track's: an ideal mask separates alike."""
 
     class HalfMask(torch.nn.Module):
@@ -245,10 +246,10 @@ def test_segments_see_the_frames_of_the_whole_track() -> None:
             shares = torch.linspace(0.1, 0.4, 4).reshape(4, 1, 1, 1)
             return shares.expand(len(magnitude), 4, *magnitude.shape[1:])
 
-    separator = MaskSeparator(HalfMask())
+    separator = MaskSeparator(HalfMask(), n_fft=n_fft, hop_length=hop_length)
     mixture = noise(2, 200_000)
     grid = segment_grid(1.5, 0.25)
-    assert grid.hop % 1024 == 0
+    assert grid.hop % hop_length == grid.overlap % hop_length == 0
     streamed = torch.cat(list(stream(mixture.split(5000, -1), separator, grid)), -1)
     assert (streamed - separator(mixture)).abs().max() < 1e-4
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from danna_sep.cascade import Cascade
 from danna_sep.cli.interrupt import Interrupt, Interruptible
 from danna_sep.errors import Cancelled
 from danna_sep.models import XUMX, Demucs, DemucsConfig, UNet, UNetConfig, XUMXConfig
-from danna_sep.separators import MaskSeparator, Separator, WaveformSeparator
+from danna_sep.separators import MaskSeparator, Separator, WaveformSeparator, mask_separator
 from danna_sep.signal.overlap_add import SegmentGrid
 from danna_sep.streaming import DEFAULT_SEGMENT_S, default_segment_s, stream
 from danna_sep.types import SAMPLE_RATE, SOURCES
@@ -95,33 +96,35 @@ def test_cancelling_stops_before_the_next_batch() -> None:
 HEARD_ON = UNetConfig(n_bins=128, growth=2, n_layers=(1, 1, 1), bottleneck_width=4, n_heads=1, head_width=4)
 
 
-def unet_that_has_seen_something() -> UNet:
+def unet_that_has_seen_something(n_fft: int = 4096) -> UNet:
     torch.manual_seed(0)
-    model = UNet(HEARD_ON)
+    model = UNet(replace(HEARD_ON, n_fft=n_fft, hop_length=n_fft // 4, n_edge_bins=0 if n_fft == 4096 else 20))
     for _ in range(3):
         model(torch.rand(2, 2, 2049, 64))
     return model.eval()
 
 
+@pytest.mark.parametrize("hop", [1024, 1536])
 @pytest.mark.parametrize("n_seconds", [0.0001, 0.3, 0.5, 3, 7.9])
 @pytest.mark.parametrize("axes", [(), (2,)])
-def test_the_unet_hears_segments_as_one_track(n_seconds: float, axes: tuple[int, ...]) -> None:
+def test_the_unet_hears_segments_as_one_track(hop: int, n_seconds: float, axes: tuple[int, ...]) -> None:
     """With no Wiener filter, whose statistics are of a segment, segments change nothing.
 
     Where their context is as long as the windows that reach beyond their borders.
     """
-    separator = MaskSeparator(unet_that_has_seen_something(), n_iterations=0)
+    separator = mask_separator(unet_that_has_seen_something(4 * hop), n_iterations=0)
+    assert (separator.n_fft, separator.hop_length) == (4 * hop, hop)
     generator = torch.Generator().manual_seed(1)
     mixture = torch.randn(*axes, 2, max(1, round(n_seconds * SAMPLE_RATE)), generator=generator)
     with torch.no_grad():
         whole = separator(mixture)
     for n_frames, overlap in ((48, 24), (75, 32), (61, 25)):
-        grid = SegmentGrid(n_frames * 1024, overlap * 1024)
+        grid = SegmentGrid(n_frames * hop, overlap * hop)
         for batch in (1, 3):
             stems = torch.cat(list(stream(iter(mixture.split(30000, -1)), separator, grid, batch=batch)), -1)
             assert (stems - whole).abs().max() < 1e-5 * whole.abs().max()
     # Where segments share less than a window, their borders are heard: the network takes them apart.
-    apart = torch.cat(list(stream(iter(mixture.split(30000, -1)), separator, SegmentGrid(24 * 1024, 3 * 1024))), -1)
+    apart = torch.cat(list(stream(iter(mixture.split(30000, -1)), separator, SegmentGrid(24 * hop, 3 * hop))), -1)
     assert ((apart - whole).abs().max() > 1e-3 * whole.abs().max()) == (n_seconds > 0.6)
 
 

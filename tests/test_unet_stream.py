@@ -25,6 +25,17 @@ CONFIGS = {
     "power, all bins": UNetConfig(
         n_bins=64, growth=2, n_layers=(3, 1, 1), bottleneck_width=8, n_heads=2, head_width=4, input_power=0.3
     ),
+    "long window, edge": UNetConfig(
+        n_fft=6144,
+        hop_length=1536,
+        n_bins=50,
+        n_edge_bins=6,
+        growth=2,
+        n_layers=(1, 2),
+        bottleneck_width=8,
+        n_heads=1,
+        head_width=3,
+    ),
 }
 N_BINS = 64
 

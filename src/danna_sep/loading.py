@@ -128,10 +128,10 @@ def _load_model(path: Path, use: _Use, in_the_originals_way: bool = False) -> Se
     import torch
 
     from danna_sep.convert import check_entries, original_separator
-    from danna_sep.models import build, demucs_framed, unet_framed
+    from danna_sep.models import Demucs, build, demucs_framed, unet_framed
     from danna_sep.models.precision import lower
     from danna_sep.models.unet import UNet
-    from danna_sep.separators import MaskSeparator, WaveformSeparator
+    from danna_sep.separators import WaveformSeparator, mask_separator
 
     kind, config, notes = weights.read_header(path)
     with torch.device("meta"):
@@ -148,9 +148,9 @@ def _load_model(path: Path, use: _Use, in_the_originals_way: bool = False) -> Se
     model.to(use.device)
     if in_the_originals_way:
         return original_separator(model, use.shifts)
-    if kind == "demucs":
+    if isinstance(model, Demucs):
         return WaveformSeparator(demucs_framed.framed(model), use.shifts)
-    return MaskSeparator(unet_framed.framed(model), _wiener_iterations(path, notes))
+    return mask_separator(unet_framed.framed(model), _wiener_iterations(path, notes))
 
 
 def _wiener_iterations(path: Path, notes: Mapping[str, str]) -> int:

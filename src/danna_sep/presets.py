@@ -49,16 +49,16 @@ def _original(blend: Mapping[str, Sequence[float]], summary: str) -> Preset:
 PRESETS: Final[Mapping[str, Preset]] = {
     "danna": _bundle(
         {
-            "unet": (0.60, 0.70, 0.45, 0.25),
-            "wide-unet": (0.40, 0.30, 0.55, 0.75),
+            "unet": (0.20, 0.15, 0.40, 0.25),
+            "wide-unet": (0.80, 0.85, 0.60, 0.75),
             "xumx": (0.00, 0.00, 0.00, 0.00),  # these would add nothing
             "demucs": (0.00, 0.00, 0.00, 0.00),
         },
         "two U-Nets, with the weights that ship; their X-UMX and Demucs add nothing yet",
     ),
     "fast": _bundle(
-        {"unet": _ALONE, "demucs": (0.0, 0.0, 0.0, 0.0)},
-        "one U-Net, with the weights that ship; their Demucs adds nothing yet",
+        {"wide-unet": _ALONE, "demucs": (0.0, 0.0, 0.0, 0.0)},
+        "the wider U-Net, with the weights that ship; their Demucs adds nothing yet",
     ),
     "xumx": _bundle({"xumx": _ALONE}, "X-UMX alone"),
     "unet": _bundle({"unet": _ALONE}, "U-Net alone"),

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Protocol, runtime_checkable
+from typing import Protocol, cast, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -139,6 +139,32 @@ class MaskSeparator:
         if self.block_frames is None:
             return self.model(magnitude)  # type: ignore[no-any-return]
         return torch.cat([self.model(block) for block in magnitude.split(self.block_frames, -1)], -1)
+
+
+@runtime_checkable
+class _HearingSpectra(Protocol):
+    @property
+    def n_fft(self) -> int:
+        """Window, samples."""
+
+    @property
+    def hop_length(self) -> int:
+        """From frame to frame, samples."""
+
+
+@runtime_checkable
+class MaskNetwork(Protocol):
+    """A network from magnitudes to masks."""
+
+    @property
+    def config(self) -> _HearingSpectra:
+        """Which spectra it hears."""
+
+
+def mask_separator(model: MaskNetwork, n_iterations: int = 1) -> MaskSeparator:
+    """What separates with a network that knows which spectra it hears, and so many rounds of the Wiener filter."""
+    n_fft, hop = model.config.n_fft, model.config.hop_length
+    return MaskSeparator(cast("nn.Module", model), n_iterations, n_fft=n_fft, hop_length=hop, padding=hop)
 
 
 @dataclass(frozen=True)

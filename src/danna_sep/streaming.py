@@ -26,8 +26,9 @@ DEFAULT_SEGMENT_S = 384 * 1024 / SAMPLE_RATE
 
 _SHORT_SEGMENT_S = DEFAULT_SEGMENT_S / 2
 
-_GRID_STEP = 1024
-"""Segments begin at whole frames of the spectrogram models, which then see the frames of the whole track."""
+_GRID_STEP = 3072
+"""Segments begin at whole frames of the spectrogram models, which then see the frames of the whole track: of those with
+hops of 1024 samples and of those with 1536."""
 
 
 def segment_grid(segment_s: float = DEFAULT_SEGMENT_S, overlap: float = DEFAULT_OVERLAP) -> SegmentGrid:

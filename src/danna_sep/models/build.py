@@ -12,6 +12,7 @@ from danna_sep.models.unet import UNet, UNetConfig
 from danna_sep.models.xumx import XUMX, XUMXConfig
 
 Model: TypeAlias = XUMX | UNet | Demucs
+ModelConfig: TypeAlias = XUMXConfig | UNetConfig | DemucsConfig
 
 MODELS: Mapping[str, tuple[Callable[[Any], Model], Callable[..., Any]]] = {
     "xumx": (XUMX, XUMXConfig),

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from danna_sep.models.attention import BiaxialLSTM, LocalAttention
@@ -20,6 +21,8 @@ from danna_sep.shapes import Features, Magnitude, StemMagnitudes
 
 _NARROW = 8
 """Growth up to which calls take longer than the products in them."""
+_WINDOW = 4096
+"""Magnitudes are heard as a window of so many samples has them, whatever theirs."""
 UNSEEN_MASK = 0.25
 """Mask of bins and frames that the network's output does not reach: an equal share for each of four sources."""
 
@@ -29,7 +32,12 @@ class UNetConfig:
     """Size of a U-Net; the defaults are the paper's (15.68 M parameters).
 
     Attributes:
+        n_fft: Window of the spectrum heard, samples; even. A longer one with as much longer hops is as if the track
+            were faster and higher.
+        hop_length: From frame to frame, samples. A network hears a segmented track as one if its hop divides 3072.
         n_bins: Lowest bins heard.
+        n_edge_bins: Of the highest of them so many lend the mean of their masks to the bins above; with none, the
+            paper's, these are shared out equally.
         growth: Channels of a D2 layer's output.
         input_power: Exponent on the magnitudes heard; 1 is the paper's, less evens out loud and faint.
         n_layers: D2 layers in each stage, from the spectrum inwards; as many stages.
@@ -43,7 +51,10 @@ class UNetConfig:
         n_channels: Channels heard and masked.
     """
 
+    n_fft: int = 4096
+    hop_length: int = 1024
     n_bins: int = 1487
+    n_edge_bins: int = 0
     input_power: float = 1.0
     growth: int = 12
     n_layers: tuple[int, ...] = (5, 4, 3, 2, 2, 2)
@@ -64,6 +75,10 @@ class UNetConfig:
     def __post_init__(self) -> None:
         if self.bottleneck not in ("attention", "biaxial"):
             raise ValueError(f"bottleneck must be 'attention' or 'biaxial', not {self.bottleneck!r}")
+        if self.n_fft < 2 or self.n_fft % 2 or not 1 <= self.hop_length <= self.n_fft // 2:
+            raise ValueError(f"no spectrum has windows of {self.n_fft} samples, {self.hop_length} apart")
+        if not 0 <= self.n_edge_bins <= self.n_bins // 2:
+            raise ValueError(f"n_edge_bins must be from 0 to half of n_bins, {self.n_bins}, not {self.n_edge_bins}")
 
 
 class UNet(nn.Module):
@@ -137,17 +152,28 @@ class UNet(nn.Module):
         features = torch.relu_(widen_and_norm(self.widen, self.widen_norm, features))
         masks = torch.sigmoid(dilated(self.output, features)[..., :n_frames].to(magnitude.dtype))
 
-        beyond = (0, n_frames - masks.shape[-1], 0, n_bins - masks.shape[-2])
-        masks = F.pad(masks, beyond, value=UNSEEN_MASK)
+        masks = F.pad(masks, (0, n_frames - masks.shape[-1]), value=UNSEEN_MASK)
+        n_above = max(0, n_bins - masks.shape[-2])
+        above = mask_above(masks, config).expand(-1, -1, n_above, -1)
+        masks = torch.cat((masks[..., :n_bins, :], above), -2)
         return masks.reshape(batch, config.n_sources, config.n_channels, n_bins, n_frames)
 
 
 def heard(magnitude: Magnitude, config: UNetConfig, dtype: torch.dtype) -> Features:
     """What the first layer hears of magnitudes."""
     features = magnitude[:, :, : config.n_bins]
+    if config.n_fft != _WINDOW:
+        features = features * (_WINDOW / config.n_fft)
     if config.input_power != 1:
         features = features.pow(config.input_power)
     return channels_last(features.to(dtype))
+
+
+def mask_above(masks: Float[Tensor, "batch mask bin frame"], config: UNetConfig) -> Float[Tensor, "batch mask 1 frame"]:
+    """Mask of all bins above those of the network's output, from its masks."""
+    if not config.n_edge_bins:
+        return masks.new_full((*masks.shape[:2], 1, masks.shape[3]), UNSEEN_MASK)
+    return masks[:, :, -config.n_edge_bins :].mean(2, keepdim=True)
 
 
 def channels_last(features: Features) -> Features:

@@ -11,6 +11,7 @@ from danna_sep.models.convolution import fuses
 from danna_sep.models.unet import UNet
 from danna_sep.models.unet_layers import can_stream, layers_of
 from danna_sep.models.unet_stream import UNetStream
+from danna_sep.models.xumx import XUMX
 from danna_sep.shapes import Magnitude, StemMagnitudes
 
 
@@ -26,6 +27,7 @@ class FramedUNet(nn.Module):
 
     def __init__(self, model: UNet) -> None:
         super().__init__()
+        self.config = model.config
         self.layers = layers_of(model)
         self.eval()
 
@@ -37,7 +39,7 @@ class FramedUNet(nn.Module):
         return torch.cat([stream.masks(settled) for settled in iter(stream.settled, None)], -1)
 
 
-def framed(model: nn.Module) -> nn.Module:
+def framed(model: XUMX | UNet) -> XUMX | UNet | FramedUNet:
     """A `FramedUNet` where that is faster; else the model as it is."""
     if isinstance(model, UNet) and not model.training and can_stream(model) and fuses(model.output.weight):
         return FramedUNet(model)

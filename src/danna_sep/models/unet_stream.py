@@ -12,7 +12,7 @@ from torch import Tensor
 
 from danna_sep.models.convolution import framed
 from danna_sep.models.frame_queues import Part, count_frames, without_rooms
-from danna_sep.models.unet import UNSEEN_MASK, heard
+from danna_sep.models.unet import UNSEEN_MASK, heard, mask_above
 from danna_sep.models.unet_layers import CONV_LEAD, LOGITS, UNetLayers, inner_queue, skip_queue
 from danna_sep.shapes import Magnitude, StemMagnitudes
 
@@ -91,7 +91,7 @@ class UNetStream:
         n_heard = settled.shape[-2]
         masks = settled.new_empty(*settled.shape[:-2], self._n_bins, settled.shape[-1], dtype=self._dtype)
         masks[..., :n_heard, :].copy_(settled).sigmoid_()
-        masks[..., n_heard:, :] = UNSEEN_MASK
+        masks[..., n_heard:, :] = mask_above(masks[..., :n_heard, :], config)
         return masks.reshape(len(masks), config.n_sources, config.n_channels, *masks.shape[-2:])
 
     def _encode(self, magnitude: Magnitude, is_last: bool) -> None:

@@ -42,6 +42,16 @@ class XUMXConfig:
     n_sources: int = 4
     n_channels: int = 2
 
+    @property
+    def n_fft(self) -> int:
+        """Window of the spectrum masked, samples."""
+        return 2 * (self.n_output_bins - 1)
+
+    @property
+    def hop_length(self) -> int:
+        """From frame to frame, samples: a quarter of the window, as in the paper."""
+        return self.n_fft // 4
+
 
 class XUMX(nn.Module):
     """Masks from magnitudes.

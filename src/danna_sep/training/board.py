@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
+from danna_sep.models import Model
 from danna_sep.songs import Song
 from danna_sep.training.events import Stepped, Validated
 from danna_sep.training.validate import separator_of
@@ -40,7 +40,7 @@ class Board:
         self._writer.add_scalar("speed/audio seconds per second", stepped.rate, stepped.step)
         self._writer.add_scalar("speed/share of time waiting for data", stepped.waited, stepped.step)
 
-    def epoch(self, validated: Validated, model: nn.Module, songs: Sequence[Song]) -> None:
+    def epoch(self, validated: Validated, model: Model, songs: Sequence[Song]) -> None:
         """After an epoch; audio only where it is the best so far."""
         self._writer.add_scalar("valid/SDR mean", validated.scores.mean_db, self._step)
         for source, sdr_db in zip(SOURCES, validated.scores.per_source_db, strict=True):
@@ -55,7 +55,7 @@ class Board:
         self._writer.close()
 
     @torch.no_grad()
-    def _audio(self, model: nn.Module, song: Song) -> None:
+    def _audio(self, model: Model, song: Song) -> None:
         n_frames = min(song.n_frames, _EXCERPT_S * SAMPLE_RATE)
         mixture = torch.from_numpy(song.read((song.n_frames - n_frames) // 2, n_frames).mixture)
         device = next(model.parameters()).device

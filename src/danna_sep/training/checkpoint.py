@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from safetensors import SafetensorError, safe_open
-from torch import Tensor, nn, optim
+from torch import Tensor, optim
 
 from danna_sep import weights
 from danna_sep.errors import CorruptWeights
+from danna_sep.models import Model
 
 _KIND: Final = "training state"
 
@@ -27,8 +28,8 @@ class Trained:
         optimiser: Adam.
     """
 
-    model: nn.Module
-    average: nn.Module | None
+    model: Model
+    average: Model | None
     optimiser: optim.Optimizer
 
 

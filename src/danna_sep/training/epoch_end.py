@@ -9,12 +9,12 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor, nn
+from torch import Tensor
 
 from danna_sep import __version__, weights
 from danna_sep.errors import SongsError
 from danna_sep.loading import WIENER_ITERATIONS
-from danna_sep.models import XUMX, Demucs
+from danna_sep.models import XUMX, Demucs, Model
 from danna_sep.songs import Song
 from danna_sep.training import run_folder
 from danna_sep.training.events import Validated
@@ -23,7 +23,7 @@ from danna_sep.training.validate import Scores, scores_of, separator_of, song_sd
 from danna_sep.types import SOURCES
 
 
-def scores_on(recipe: Recipe, accelerator: Accelerator, model: nn.Module, songs: Sequence[Song]) -> Scores:
+def scores_on(recipe: Recipe, accelerator: Accelerator, model: Model, songs: Sequence[Song]) -> Scores:
     """SDR on songs that are not learnt from, shared out over the processes.
 
     Raises:
@@ -41,7 +41,7 @@ def scores_on(recipe: Recipe, accelerator: Accelerator, model: nn.Module, songs:
     return scores
 
 
-def write_weights(path: Path, recipe: Recipe, model: nn.Module, validated: Validated, songs: Sequence[Song]) -> None:
+def write_weights(path: Path, recipe: Recipe, model: Model, validated: Validated, songs: Sequence[Song]) -> None:
     """Weights with what made them, and how well they did, in the header.
 
     Args:
@@ -55,7 +55,7 @@ def write_weights(path: Path, recipe: Recipe, model: nn.Module, validated: Valid
     weights.write(
         path,
         model=recipe.model,
-        config=asdict(model.config),  # type: ignore[call-overload]
+        config=asdict(model.config),
         entries=model.state_dict(),
         metadata={
             "made_by": f"danna-sep {__version__}, recipe: {recipe.summary}",

@@ -48,7 +48,7 @@ class Learner:
     optimiser: torch.optim.Optimizer
 
     @property
-    def judged(self) -> nn.Module:
+    def judged(self) -> Model:
         """The weights that count: the average, if there is one."""
         return self.trained.average or self.trained.model
 
@@ -70,7 +70,7 @@ class Learner:
         stems = augment(given, cast("Tensor", batch.seed), n_samples, self.recipe.augment)
         known = combinations_of(batch.annotated, with_mixture=True).to(stems.device)
         with nullcontext() if is_last else self.accelerator.no_sync(self.network):
-            parts = objective(self.network, stems, known, self.recipe.loss)
+            parts = objective(self.network, stems, known, self.recipe.loss, self.trained.model.config)
             self.accelerator.backward(parts.loss / n_in_step)
         return float(self.accelerator.reduce(parts.loss.detach(), "mean"))
 

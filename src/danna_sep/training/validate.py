@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from danna_sep.models import Demucs
-from danna_sep.separators import MaskSeparator, Separator, WaveformSeparator
+from danna_sep.models import Demucs, Model
+from danna_sep.separators import Separator, WaveformSeparator, mask_separator
 from danna_sep.songs import Song, SongExcerpt
 from danna_sep.streaming import segment_grid, stream
 from danna_sep.types import SAMPLE_RATE, SOURCES
@@ -30,9 +30,9 @@ class Scores:
     mean_db: float
 
 
-def separator_of(model: nn.Module, n_wiener_iterations: int = 1) -> Separator:
+def separator_of(model: Model, n_wiener_iterations: int = 1) -> Separator:
     """What users separate with, around a network."""
-    return WaveformSeparator(model) if isinstance(model, Demucs) else MaskSeparator(model, n_wiener_iterations)
+    return WaveformSeparator(model) if isinstance(model, Demucs) else mask_separator(model, n_wiener_iterations)
 
 
 def song_sdr_db(separator: Separator, song: Song, valid_s: float = 0.0) -> Tensor:
