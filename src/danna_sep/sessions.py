@@ -187,14 +187,21 @@ class _Blended:
 
     def __init__(self, blend: Blend, masking: Sequence[MaskSession], sessions: Mapping[str, Session]) -> None:
         self.blend, self.masking, self.sessions = blend, masking, sessions
+        # A session hears no more than what it is asked for depends on: mixtures wait in less memory than what it would
+        # make of them until those that hear farther ahead are ready.
+        self.unheard: list[tuple[Session, deque[tuple[Mixture, bool]]]] = [
+            (session, deque()) for session in (*masking, *sessions.values())
+        ]
 
     def hear(self, segment: Mixture, is_last: bool) -> None:
-        for session in (*self.masking, *self.sessions.values()):
-            session.hear(segment, is_last)
+        for _, waiting in self.unheard:
+            waiting.append((segment, is_last))
 
     def n_ready(self, most: int) -> int:
-        for session in (*self.masking, *self.sessions.values()):
-            most = session.n_ready(most)
+        for session, waiting in self.unheard:
+            while (n_ready := session.n_ready(most)) < most and waiting:
+                session.hear(*waiting.popleft())
+            most = n_ready
         return most
 
     def separate(self, n_segments: int) -> Iterator[Stems]:
