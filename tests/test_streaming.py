@@ -180,7 +180,7 @@ def test_a_blends_mask_models_share_spectra(n_iterations: tuple[int, int], monke
 
 
 def test_segments_are_short_where_long_ones_change_nothing() -> None:
-    """The shipped weights need half the memory for them; filter and Demucs would hear less."""
+    """The shipped weights need less memory for them; filter and Demucs would hear less."""
     unet = MaskSeparator(unet_that_has_seen_something(), n_iterations=0)
     filtered, blocks = MaskSeparator(unet.model), MaskSeparator(unet.model, n_iterations=0, block_frames=64)
     demucs = WaveformSeparator(Demucs(DemucsConfig(width=4, n_layers=4)).eval())
@@ -188,7 +188,7 @@ def test_segments_are_short_where_long_ones_change_nothing() -> None:
     assert {default_segment_s(each) for each in long} == {DEFAULT_SEGMENT_S}
     silent = Blend({"a": unet, "b": demucs}, {"a": (1,) * 4, "b": (0,) * 4})
     interruptible = Interruptible(silent, Interrupt())
-    assert {default_segment_s(each) for each in (unet, silent, interruptible)} == {DEFAULT_SEGMENT_S / 2}
+    assert {default_segment_s(each) for each in (unet, silent, interruptible)} == {DEFAULT_SEGMENT_S * 3 / 8}
     assert default_segment_s(unet, overlap=0) == DEFAULT_SEGMENT_S, "then segments are heard apart"
 
 
