@@ -73,13 +73,14 @@ def contestant(contest: str, who: str) -> Callable[[Any], Any]:
     from danna_sep.models import demucs_framed, unet_framed
     from danna_sep.models.precision import lower
     from danna_sep.separators import MaskSeparator, WaveformSeparator
-    from danna_sep.streaming import segment_grid, stream
+    from danna_sep.streaming import default_segment_s, segment_grid, stream
     from danna_sep.weights.originals import ORIGINAL_BLEND
 
     def streamed(separator: Any) -> Callable[[Any], Any]:
         def run(mixture: Any) -> Any:
-            return list(stream(mixture.split(44100, -1), separator, segment_grid()))
+            return list(stream(mixture.split(44100, -1), separator, grid))
 
+        grid = segment_grid(default_segment_s(separator))
         return run
 
     def ours(names: tuple[str, ...], precision: str) -> Any:

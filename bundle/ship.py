@@ -18,7 +18,8 @@ from pathlib import Path
 import torch
 
 from danna_sep import weights
-from danna_sep.errors import ConfigError
+from danna_sep.convert import check_entries
+from danna_sep.errors import ConfigError, UnknownCheckpoint
 from danna_sep.models import build
 
 NOTES = {
@@ -64,16 +65,16 @@ def main() -> None:
     files = [weights.read(path) for path in arguments.files]
     said = {name: getattr(arguments, name) for name in ("training", "sdr", "attribution") if getattr(arguments, name)}
     file, bundle = files[0], weights.shipped_folder()
-    config = {**file.config, **changes(arguments.set)}
+    config, entries = {**file.config, **changes(arguments.set)}, mean(files)
     try:
-        build(file.model, config)
-    except ConfigError as error:
+        check_entries(build(file.model, config), entries, "these weights, as they are to be used")
+    except (ConfigError, UnknownCheckpoint) as error:
         raise SystemExit(str(error)) from None
     weights.write(
         arguments.to or bundle / f"provisional-{arguments.name or file.model}.safetensors",
         model=file.model,
         config=config,
-        entries=mean(files),
+        entries=entries,
         metadata={**file.metadata, **({} if "provisional" in file.metadata else NOTES), **said},
         dtype=torch.float16 if arguments.float16 else torch.int8,
     )

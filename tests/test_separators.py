@@ -263,6 +263,15 @@ def test_streaming_stops_when_asked() -> None:
     assert len(done) == 2
 
 
+@pytest.mark.parametrize("segment_s", [1, 2.5, 8.9, 60])
+@pytest.mark.parametrize("overlap", [0.001, 0.07, 0.167, 0.5])
+def test_segments_that_are_to_share_something_do(segment_s: float, overlap: float) -> None:
+    grid = segment_grid(segment_s, overlap)
+    assert 0 < grid.overlap <= max(overlap * grid.length, 3072)
+    assert grid.overlap <= grid.length / 2
+    assert segment_grid(segment_s, 0).overlap == 0
+
+
 @pytest.mark.parametrize(
     ("segment_s", "overlap"), [(0.5, 0.25), (4000, 0.25), (10, 0.6), (10, -0.1), (float("nan"), 0)]
 )

@@ -33,7 +33,7 @@ def hears_on(separator: MaskSeparator, grid: SegmentGrid) -> bool:
         not separator.model.training
         and separator.block_frames is None
         and grid.hop % hop == grid.overlap % hop == 0
-        and grid.overlap >= separator.n_fft
+        and grid.overlap // hop // 2 * hop >= separator.n_fft // 2
     )
 
 

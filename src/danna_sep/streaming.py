@@ -41,8 +41,9 @@ def segment_grid(segment_s: float = DEFAULT_SEGMENT_S, overlap: float = DEFAULT_
         raise ConfigError(f"segment must be from 1 to 3600 s, not {segment_s:g}; for all at once there is --whole")
     if not 0 <= overlap <= 0.5:
         raise ConfigError(f"overlap must be from 0 to 0.5 of a segment, not {overlap:g}")
-    length = round(segment_s * SAMPLE_RATE / _GRID_STEP) * _GRID_STEP
-    return SegmentGrid(length, int(length * overlap / _GRID_STEP) * _GRID_STEP)
+    n_steps = round(segment_s * SAMPLE_RATE / _GRID_STEP)
+    n_shared = max(int(n_steps * overlap), overlap > 0)
+    return SegmentGrid(n_steps * _GRID_STEP, n_shared * _GRID_STEP)
 
 
 def default_segment_s(separator: Separator, overlap: float = DEFAULT_OVERLAP) -> float:

@@ -77,6 +77,8 @@ class UNetConfig:
             raise ValueError(f"bottleneck must be 'attention' or 'biaxial', not {self.bottleneck!r}")
         if self.n_fft < 2 or self.n_fft % 2 or not 1 <= self.hop_length <= self.n_fft // 2:
             raise ValueError(f"no spectrum has windows of {self.n_fft} samples, {self.hop_length} apart")
+        if min(self.n_bins, self.n_fft // 2 + 1) < 2 ** len(self.n_layers):
+            raise ValueError(f"{len(self.n_layers)} stages need more bins than there are")
         if not 0 <= self.n_edge_bins <= self.n_bins // 2:
             raise ValueError(f"n_edge_bins must be from 0 to half of n_bins, {self.n_bins}, not {self.n_edge_bins}")
 

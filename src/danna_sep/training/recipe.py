@@ -141,10 +141,12 @@ class Recipe:
         _one_of("loss.weighting", self.loss.weighting, ("", "inverse_magnitude"))
         _one_of("schedule.kind", self.schedule.kind, ("constant", "step", "plateau", "cosine"))
         _one_of("precision", self.precision, ("f32", "bf16", "f16"))
+        n_fft = self.config.get("n_fft", 4096)
+        n_fft = n_fft if isinstance(n_fft, int) else 4096  # which the model refuses
         for name, value, least in (
             ("epochs", self.epochs, 1),
             ("data.excerpts_per_track", self.data.excerpts_per_track, 1),
-            ("data.excerpt_s", self.data.excerpt_s, 4096 / SAMPLE_RATE),
+            ("data.excerpt_s", self.data.excerpt_s, max(4096, n_fft) / SAMPLE_RATE),
             ("optimiser.batch_size", self.optimiser.batch_size, 1),
             ("optimiser.accumulate", self.optimiser.accumulate, 1),
             ("optimiser.lr", self.optimiser.lr, 0),

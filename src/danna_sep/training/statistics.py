@@ -22,11 +22,12 @@ def fit_statistics(model: XUMX, mixtures: Iterable[Mixture]) -> None:
         model: To be trained.
         mixtures: Some of what it will hear.
     """
-    n_bins = model.config.n_bins
+    config, n_bins = model.config, model.config.n_bins
     count = 0
     total, square = (torch.zeros(n_bins, dtype=torch.float64) for _ in range(2))
     for mixture in mixtures:
-        by_bin = stft(mixture).abs()[..., :n_bins, :].movedim(-2, 0).flatten(1).double()
+        magnitude = stft(mixture, config.n_fft, config.hop_length).abs()[..., :n_bins, :]
+        by_bin = magnitude.movedim(-2, 0).flatten(1).double()
         total += by_bin.sum(1).cpu()
         square += by_bin.square().sum(1).cpu()
         count += by_bin.shape[1]
