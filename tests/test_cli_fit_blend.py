@@ -40,13 +40,13 @@ def finished(data: Path, folder: Path) -> Path:
 def test_a_blend_is_fitted_and_used(data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """The preset file that comes out must separate, as the table's weights say."""
     out = tmp_path / "blend.json"
-    shown = call(capfd, "fit-blend", "unet", "demucs", "--data", data, "--out", out, "--compare", "fast")
+    shown = call(capfd, "fit-blend", "wide-unet", "demucs", "--data", data, "--out", out, "--compare", "fast")
     assert shown.code == 0, shown.err
     lines = shown.out.splitlines()
     assert lines[-1] == str(out)
     table = {line.split()[0]: line.split()[1:] for line in lines if line}
     assert table["SDR,"] == ["dB", *SOURCES, "mean"]
-    assert {"unet", "demucs", "fast", "fitted", "cross-validated"} < table.keys()
+    assert {"wide-unet", "demucs", "fast", "fitted", "cross-validated"} < table.keys()
     assert table["songs"] == ["2", "1", "2", "2"]
     assert table["cross-validated"][1] == "-"
     preset = preset_file.read(out)
@@ -97,7 +97,7 @@ def test_wrong_usage(data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[st
         (["demucs", "--objective", "some"], 2, "sdr, songs, energy"),
         (["demucs", "--excerpt", "0.1"], 2, "from 1 to"),
         (["demucs", "--excerpt", "2", "--excerpt-from", "end"], 2, "start or the middle"),
-        (["demucs", "--compare", "fast"], 2, "fast: has weights for unet"),
+        (["demucs", "--compare", "fast"], 2, "fast: has weights for wide-unet"),
         (["demucs", "--compare", "nobodys"], 2, "no preset 'nobodys'"),
         (["demucs", "--folds", "1"], 2, "folds"),
         (["demucs", "--split", "train"], 2, "split"),
