@@ -155,9 +155,8 @@ class UNet(nn.Module):
         masks = torch.sigmoid(dilated(self.output, features)[..., :n_frames].to(magnitude.dtype))
 
         masks = F.pad(masks, (0, n_frames - masks.shape[-1]), value=UNSEEN_MASK)
-        n_above = max(0, n_bins - masks.shape[-2])
-        above = mask_above(masks, config).expand(-1, -1, n_above, -1)
-        masks = torch.cat((masks[..., :n_bins, :], above), -2)
+        above = mask_above(masks, config).expand(-1, -1, n_bins - masks.shape[-2], -1)
+        masks = torch.cat((masks, above), -2)
         return masks.reshape(batch, config.n_sources, config.n_channels, n_bins, n_frames)
 
 
