@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import copy
 import math
+import signal
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
+from types import FrameType
 from typing import NamedTuple
 
 import torch
@@ -27,6 +30,26 @@ from danna_sep.training.recipe import Recipe
 WARM_UP_STEPS = 150
 N_TRIALS = 12
 """Batches by which forms of a computation are compared."""
+COMPILING_S = 180
+"""Seconds after which a compiler is given up."""
+MOST_APART = 0.2
+"""Share by which a form's loss and gradient may lie apart from those of the model as it is: dropout and bfloat16."""
+
+
+@contextmanager
+def at_most(seconds: int) -> Iterator[None]:
+    """Ends what takes longer by a TimeoutError; in the main thread."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise TimeoutError(f"not within {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, end)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
 
 
 class Batch(NamedTuple):
@@ -35,6 +58,19 @@ class Batch(NamedTuple):
     stems: Tensor
     known: Tensor
     made: torch.cuda.Event | None
+
+
+class Trial(NamedTuple):
+    """Seconds that the gradients of a batch take, the median of some after a few; the last loss and gradient's norm."""
+
+    batch_s: float
+    loss: float
+    gradient: float
+
+    def agrees(self, other: Trial) -> bool:
+        """Whether both seem to compute the same."""
+        pairs = zip(self[1:], other[1:], strict=True)
+        return all(abs(mine - others) <= MOST_APART * abs(others) for mine, others in pairs)
 
 
 @dataclass
@@ -97,33 +133,40 @@ class Learner:
             "compiled": (aligned, torch.compile(aligned)),
         }
         states = {name: copy.deepcopy(model.state_dict()) for name, (model, _) in forms.items()}
-        took_s: dict[str, float] = {}
+        found: dict[str, Trial] = {}
         for name, (model, compute) in forms.items():
             began = time.monotonic()
             try:
-                self._follow(model, compute)
-                took_s[name] = self._batch_s(batch)
+                with at_most(COMPILING_S):
+                    self._follow(model, compute)
+                    trial = self._try(batch)
             except Exception as error:  # of whatever kind: a compiler's must not end a training that can do without
                 if name != "compiled":
                     raise
                 print(f"{self.name} cannot be compiled: {error!r:.500}", flush=True)
                 continue
-            trial_s = time.monotonic() - began
-            print(f"{self.name} {name}: {took_s[name]:.4f} s a batch; {trial_s:.0f} s to find out", flush=True)
-        best = min(took_s, key=took_s.__getitem__)
+            took_s = time.monotonic() - began
+            print(f"{self.name} {name}: {trial}; {took_s:.0f} s to find out", flush=True)
+            if trial.agrees(found.get("as it is", trial)):
+                found[name] = trial
+        best = min(found, key=lambda name: found[name].batch_s)
         forms[best][0].load_state_dict(states[best])  # norms as they were before the trials
         self._follow(*forms[best])
 
-    def _batch_s(self, batch: Batch) -> float:
-        """Seconds that the gradients of a batch take, the median of some after a few; they are not used."""
+    def _try(self, batch: Batch) -> Trial:
+        """Gradients of a batch, computed several times and not used."""
         clocks = []
         for _ in range(N_TRIALS):
-            objective(self.network, batch.stems, batch.known, self.recipe.loss, self.config).loss.backward()
             self.model.zero_grad()
+            loss = objective(self.network, batch.stems, batch.known, self.recipe.loss, self.config).loss
+            loss.backward()
             if self.device.type == "cuda":
                 torch.cuda.synchronize()
             clocks.append(time.monotonic())
-        return median(after - before for before, after in pairwise(clocks[2:]))
+        gradients = [entry.grad for entry in self.parameters if entry.grad is not None]
+        gradient = float(torch.nn.utils.get_total_norm(gradients))
+        self.model.zero_grad()
+        return Trial(median(after - before for before, after in pairwise(clocks[2:])), float(loss.detach()), gradient)
 
     def learn(self, batch: Batch, done: float) -> None:
         """One step, in this model's own queue, of which no more than two wait there.

@@ -28,14 +28,15 @@ from pool import Pool, n_coherent
 
 from danna_sep import weights
 from danna_sep.errors import DannaSepError
-from danna_sep.models import XUMX
+from danna_sep.models import XUMX, DemucsConfig
 from danna_sep.training.augment import augment, margin
 from danna_sep.training.combinations import combinations_of
 from danna_sep.training.recipe import Recipe, with_settings
 from danna_sep.training.recipes import find_recipe
 from danna_sep.training.statistics import fit_statistics
 
-N_SAMPLES = 255 * 1024
+N_FRAMES = 256
+"""Of the spectra of an excerpt."""
 EARLY = "-early"
 """Ends names of weights at two thirds of the time."""
 
@@ -91,11 +92,22 @@ def begin(learners: list[Learner], batch: Batch) -> None:
         torch.cuda.synchronize()
 
 
+def n_samples_of(learners: Sequence[Learner]) -> int:
+    """Of an excerpt: as many frames as all hear, of the longest hops among them."""
+    hops = [1024 if isinstance(each.config, DemucsConfig) else each.config.hop_length for each in learners]
+    return (N_FRAMES - 1) * max(hops)
+
+
 def batches(
-    pool: Pool, recipe: Recipe, batch_size: int, ready: queue.Queue[Batch | BaseException], stop: threading.Event
+    pool: Pool,
+    recipe: Recipe,
+    batch_size: int,
+    n_samples: int,
+    ready: queue.Queue[Batch | BaseException],
+    stop: threading.Event,
 ) -> None:
     """Augmented batches in the device's memory, without end; and songs taken in between them."""
-    n_frames = N_SAMPLES + margin(N_SAMPLES, recipe.augment)
+    n_frames = n_samples + margin(n_samples, recipe.augment)
     in_tune = replace(recipe.augment, p_speed=0.0, p_pitch=0.0)
     stream = torch.cuda.Stream() if pool.device.type == "cuda" else None
     taking = ThreadPoolExecutor(1)
@@ -112,21 +124,23 @@ def batches(
             known = combinations_of(annotated, with_mixture=True).to(pool.device)
             n = n_coherent(batch_size)
             ways = (slice(0, n), in_tune), (slice(n, batch_size), recipe.augment)
-            parts = [augment(given[some], seeds[some], N_SAMPLES, way) for some, way in ways if len(given[some])]
+            parts = [augment(given[some], seeds[some], n_samples, way) for some, way in ways if len(given[some])]
             stems = torch.cat(parts).nan_to_num_(0, 0, 0)
             made = None if stream is None else stream.record_event()
         ready.put(Batch(stems, known, made))
 
 
 @contextmanager
-def producing(pool: Pool, recipe: Recipe, batch_size: int) -> Iterator[queue.Queue[Batch | BaseException]]:
+def producing(
+    pool: Pool, recipe: Recipe, batch_size: int, n_samples: int
+) -> Iterator[queue.Queue[Batch | BaseException]]:
     """Where batches come from, or what keeps them from coming; they are made in a thread."""
     ready: queue.Queue[Batch | BaseException] = queue.Queue(3)
     stop = threading.Event()
 
     def produce() -> None:
         try:
-            batches(pool, recipe, batch_size, ready, stop)
+            batches(pool, recipe, batch_size, n_samples, ready, stop)
         except BaseException as error:
             ready.put(error)
             raise
@@ -206,7 +220,7 @@ def train(
     deadline, step, written = began + seconds, 0, False
     told = time.monotonic()
     pool = Pool(folder, device)
-    with producing(pool, learners[0].recipe, batch_size) as ready:
+    with producing(pool, learners[0].recipe, batch_size, n_samples_of(learners)) as ready:
         while True:
             if step % 10 == 0 and (folder / "deadline").exists():
                 deadline = float((folder / "deadline").read_text())

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tarfile
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,7 @@ TINY = """
 import sys
 sys.path.insert(0, {bundle!r})
 import resident
-resident.N_SAMPLES = 9 * 1024
+resident.N_FRAMES = 10
 resident.AUGMENTATION = ()
 resident.RECIPES = {{
     "small-unet": (("config.growth=2", "config.n_layers=[1,1,1]", "config.bottleneck_width=8"), 1.0),
@@ -140,11 +141,10 @@ def test_accompaniments_get_other_songs_vocals_and_shares_are_by_source(
     assert (spectra[:, 0].argmax(-1) - 3000).abs().max() <= 1
     assert (spectra[:, 3].argmax(-1) - 800).abs().max() <= 1
 
-    monkeypatch.setattr(resident, "N_SAMPLES", 9 * 1024)
     ready: queue.Queue[resident.Batch | BaseException] = queue.Queue(1)
     stop = threading.Event()
     recipe = with_settings(find_recipe("small-unet"), ["augment.p_speed=0"])
-    making = threading.Thread(target=resident.batches, args=(pool, recipe, 16, ready, stop))
+    making = threading.Thread(target=resident.batches, args=(pool, recipe, 16, 9 * 1024, ready, stop))
     making.start()
     batch = ready.get()
     stop.set()
@@ -246,14 +246,23 @@ def test_training_goes_on_from_weights(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 @pytest.mark.usefixtures("bundle_modules")
-@pytest.mark.parametrize("fastest", ["as it is", "aligned", "compiled"])
+@pytest.mark.parametrize(
+    ("fastest", "compiler"),
+    [
+        ("as it is", "fails"),
+        ("aligned", "fails"),
+        ("compiled", "works"),
+        ("compiled", "has gradients of its own"),
+        ("compiled", "takes long"),
+    ],
+)
 def test_a_unet_is_trained_in_its_fastest_form(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], fastest: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], fastest: str, compiler: str
 ) -> None:
-    """What is written is a U-Net of its own size whatever the form; a compiler that fails ends nothing."""
+    """What is written is a U-Net of its own size whatever the form; a compiler that fails or errs ends nothing."""
     import resident
     from aligned import AlignedUNet
-    from learner import Batch, Learner
+    from learner import Batch, Learner, Trial
 
     tiny = ("config.growth=2", "config.n_layers=[1,1]", "config.bottleneck_width=8", "config.n_bins=131")
     monkeypatch.setitem(resident.RECIPES, "small-unet", (tiny, 1.0))
@@ -261,23 +270,30 @@ def test_a_unet_is_trained_in_its_fastest_form(
     before = {name: entry.clone() for name, entry in learner.model.state_dict().items()}
     tried: list[str] = []
 
-    def took_s(self: Learner, batch: Batch) -> float:
+    def trial(self: Learner, batch: Batch) -> Trial:
         tried.append(("as it is", "aligned", "compiled")[len(tried)])
-        if fastest != "compiled" and tried[-1] == "compiled":
+        if tried[-1] == "compiled" and compiler == "fails":
             raise RuntimeError("no compiler")
+        if tried[-1] == "compiled" and compiler == "takes long":
+            time.sleep(30)
         for module in self.model.modules():
             if isinstance(module, torch.nn.BatchNorm2d):
                 assert module.running_mean is not None
                 module.running_mean += 1
-        return 1.0 if tried[-1] == fastest else 2.0
+        errs = tried[-1] == "compiled" and compiler == "has gradients of its own"
+        return Trial(1.0 if tried[-1] == fastest else 1.5 if tried[-1] == "aligned" else 2.0, 0.5, 3.0 if errs else 1.0)
 
-    monkeypatch.setattr(Learner, "_batch_s", took_s)
+    monkeypatch.setattr(Learner, "_try", trial)
+    monkeypatch.setattr("learner.COMPILING_S", 1 if compiler == "takes long" else 60)
     monkeypatch.setattr(torch, "compile", lambda model: model.forward)
     batch = Batch(0.1 * torch.randn(2, 4, 2, 9000), torch.ones(2, 14, dtype=torch.bool), None)
     learner.choose_form(batch)
     assert isinstance(learner.model, AlignedUNet) == (fastest != "as it is")
-    assert (learner.compute is learner.model) == (fastest != "compiled")
-    assert ("cannot be compiled: RuntimeError('no compiler')" in capsys.readouterr().out) == (fastest != "compiled")
+    assert (learner.compute is learner.model) == (compiler != "works")
+    said = {"fails": "RuntimeError('no compiler')", "takes long": "TimeoutError('not within 1 s')"}
+    out = capsys.readouterr().out
+    assert ("cannot be compiled" in out) == (compiler in said)
+    assert f"cannot be compiled: {said.get(compiler, '')}" in out or compiler not in said
     own = learner.model.entries() if isinstance(learner.model, AlignedUNet) else learner.model.state_dict()
     assert all(torch.equal(own[name], entry) for name, entry in before.items()), "trials leave nothing behind"
     learner.compute = learner.model
