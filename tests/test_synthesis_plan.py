@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -197,6 +198,16 @@ def test_accompaniment_stays_in_its_section(style: str) -> None:
                 assert 12 <= note.midi <= 110
                 if style != "power":
                     assert note.midi % 12 in chord_at(plan, note.start_s).scale or style == "strum"
+
+
+@pytest.mark.parametrize("style", ["strum", "power", "arpeggio", "hold", "comp", "piano", "lead"])
+def test_a_song_may_end_just_after_a_chord_begins(style: str) -> None:
+    """Where the last section is cut short; a strummed chord then has no beat to be struck on."""
+    plan, rng = plan_of(3), np.random.default_rng(0)
+    section, chord = plan.sections[-1], plan.chords[-1]
+    cut = replace(plan, chords=(*plan.chords[:-1], replace(chord, length_s=0.02 * plan.beat_s)))
+    for note in part(rng, cut, section, random_manner(rng, style), pattern_for(rng, cut)):
+        assert section.start_s - 1e-6 <= note.start_s < section.end_s + 0.15
 
 
 @several

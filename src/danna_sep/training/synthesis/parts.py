@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -90,7 +91,7 @@ def _under(rng: Rng, plan: Plan, chord: Chord, manner: Manner, pattern: Sequence
         return notes
     struck = [bar + b for bar in np.arange(0, beats, plan.beats_per_bar) for b in pattern if bar + b < beats - 0.05]
     notes = []
-    for beat, until in zip(struck, [*struck[1:], beats], strict=True):
+    for beat, until in pairwise([*struck, beats]):
         start_s = plan.time_s(chord.start_s, float(beat))
         length_s = float(until - beat) * plan.beat_s
         notes += _struck(rng, chord, manner, start_s, length_s, is_down=bool(beat % 1 < 0.25))
