@@ -36,7 +36,7 @@ from danna_sep.training.recipes import find_recipe
 from danna_sep.training.statistics import fit_statistics
 
 N_FRAMES = 256
-"""Of the spectra of an excerpt."""
+"""Of an excerpt, by the longest hop among the models."""
 EARLY = "-early"
 """Ends names of weights at two thirds of the time."""
 
@@ -93,7 +93,7 @@ def begin(learners: list[Learner], batch: Batch) -> None:
 
 
 def n_samples_of(learners: Sequence[Learner]) -> int:
-    """Of an excerpt: as many frames as all hear, of the longest hops among them."""
+    """Of an excerpt: N_FRAMES of the longest hop among the models; others hear more frames."""
     hops = [1024 if isinstance(each.config, DemucsConfig) else each.config.hop_length for each in learners]
     return (N_FRAMES - 1) * max(hops)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import queue
 import subprocess
 import sys
@@ -253,6 +254,7 @@ def test_training_goes_on_from_weights(tmp_path: Path, monkeypatch: pytest.Monke
         ("aligned", "fails"),
         ("compiled", "works"),
         ("compiled", "has gradients of its own"),
+        ("compiled", "meets a batch that is not finite"),
         ("compiled", "takes long"),
     ],
 )
@@ -281,14 +283,15 @@ def test_a_unet_is_trained_in_its_fastest_form(
                 assert module.running_mean is not None
                 module.running_mean += 1
         errs = tried[-1] == "compiled" and compiler == "has gradients of its own"
-        return Trial(1.0 if tried[-1] == fastest else 1.5 if tried[-1] == "aligned" else 2.0, 0.5, 3.0 if errs else 1.0)
+        took_s = 1.0 if tried[-1] == fastest else 1.5 if tried[-1] == "aligned" else 2.0
+        return Trial(took_s, math.nan if compiler.endswith("not finite") else 0.5, 3.0 if errs else 1.0)
 
     monkeypatch.setattr(Learner, "_try", trial)
     monkeypatch.setattr("learner.COMPILING_S", 1 if compiler == "takes long" else 60)
     monkeypatch.setattr(torch, "compile", lambda model: model.forward)
     batch = Batch(0.1 * torch.randn(2, 4, 2, 9000), torch.ones(2, 14, dtype=torch.bool), None)
     learner.choose_form(batch)
-    assert isinstance(learner.model, AlignedUNet) == (fastest != "as it is")
+    assert isinstance(learner.model, AlignedUNet) == (fastest != "as it is" and not compiler.endswith("not finite"))
     assert (learner.compute is learner.model) == (compiler != "works")
     said = {"fails": "RuntimeError('no compiler')", "takes long": "TimeoutError('not within 1 s')"}
     out = capsys.readouterr().out
@@ -300,6 +303,46 @@ def test_a_unet_is_trained_in_its_fastest_form(
     learner.learn(batch, 0.1)
     learner.write(tmp_path / "unet.safetensors", {})
     load(str(tmp_path / "unet.safetensors"), device="cpu")
+
+
+@pytest.mark.usefixtures("bundle_modules")
+def test_a_trial_computes_what_a_step_does_and_leaves_no_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forms are compared by it: of another loss or gradient, they would be trained or refused by chance."""
+    import resident
+    from learner import Batch, Trial
+
+    from danna_sep.training.objective import objective
+
+    tiny = ("config.growth=2", "config.n_layers=[1,1]", "config.bottleneck_width=8", "config.n_bins=131")
+    monkeypatch.setitem(resident.RECIPES, "small-unet", ((*tiny, "config.dropout=0.0"), 1.0))
+    (learner,) = resident.learners_of(["unet"], [], 1.0, [], torch.device("cpu"))
+    batch = Batch(0.1 * torch.randn(2, 4, 2, 9000), torch.ones(2, 14, dtype=torch.bool), None)
+    loss = objective(learner.network, batch.stems, batch.known, learner.recipe.loss, learner.config).loss
+    loss.backward()
+    norm = torch.stack([entry.grad.norm() for entry in learner.parameters if entry.grad is not None]).norm()
+    learner.model.zero_grad()
+    trial = learner._try(batch)
+    assert trial.batch_s > 0
+    assert (trial.loss, trial.gradient) == pytest.approx((loss.item(), norm.item()), rel=1e-3)
+    assert all(entry.grad is None or not entry.grad.any() for entry in learner.parameters)
+    assert trial.agrees(trial)
+    for other in (Trial(1, 2 * trial.loss, trial.gradient), Trial(1, trial.loss, float("nan"))):
+        assert not other.agrees(trial)
+
+
+@pytest.mark.usefixtures("bundle_modules")
+def test_excerpts_have_256_frames_of_the_longest_hop() -> None:
+    """So that a network whose hops are longer hears no less of its context."""
+    import resident
+
+    cpu = torch.device("cpu")
+    by_hop = {
+        hop: resident.learners_of(["unet"], [], 1.0, [f"config.n_fft={4 * hop}", f"config.hop_length={hop}"], cpu)
+        for hop in (1024, 1536)
+    }
+    demucs = resident.learners_of(["demucs"], [], 1.0, [], cpu)
+    assert resident.n_samples_of(by_hop[1024]) == resident.n_samples_of(demucs) == 255 * 1024
+    assert resident.n_samples_of([*by_hop[1024], *by_hop[1536], *demucs]) == 255 * 1536
 
 
 @pytest.mark.usefixtures("bundle_modules")
