@@ -18,18 +18,19 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 from learner import Batch, Learner
-from pool import Pool, n_coherent
+from pool import Drawn, Pool, n_coherent
+from torch import Tensor
 
 from danna_sep import weights
 from danna_sep.errors import DannaSepError
 from danna_sep.models import XUMX, DemucsConfig
-from danna_sep.training.augment import augment, margin
+from danna_sep.training.augment import AugmentConfig, augment, margin
 from danna_sep.training.combinations import combinations_of
 from danna_sep.training.recipe import Recipe, with_settings
 from danna_sep.training.recipes import find_recipe
@@ -37,6 +38,8 @@ from danna_sep.training.statistics import fit_statistics
 
 N_FRAMES = 256
 """Of an excerpt, by the longest hop among the models."""
+AT_ONCE = 2
+"""Batches that are augmented together: for Python little more work than one, and that is what a fast GPU waits for."""
 EARLY = "-early"
 """Ends names of weights at two thirds of the time."""
 
@@ -120,14 +123,28 @@ def batches(
             time.sleep(0.2)
             continue
         with nullcontext() if stream is None else torch.cuda.stream(stream):
-            given, annotated, seeds = pool.draw(batch_size, n_frames)
-            known = combinations_of(annotated, with_mixture=True).to(pool.device)
+            drawn = [pool.draw(batch_size, n_frames) for _ in range(AT_ONCE)]
             n = n_coherent(batch_size)
             ways = (slice(0, n), in_tune), (slice(n, batch_size), recipe.augment)
-            parts = [augment(given[some], seeds[some], n_samples, way) for some, way in ways if len(given[some])]
-            stems = torch.cat(parts).nan_to_num_(0, 0, 0)
-            made = None if stream is None else stream.record_event()
-        ready.put(Batch(stems, known, made))
+            parts = [augmented(drawn, some, n_samples, way) for some, way in ways if some.start < some.stop]
+            for each, *stems in zip(drawn, *parts, strict=True):
+                known = combinations_of(each.annotated, with_mixture=True).to(pool.device)
+                whole = torch.cat(stems).nan_to_num_(0, 0, 0)
+                put(Batch(whole, known, None if stream is None else stream.record_event()), ready, stop)
+
+
+def augmented(drawn: Sequence[Drawn], some: slice, n_samples: int, way: AugmentConfig) -> Sequence[Tensor]:
+    """Some items of each of several batches, augmented together: as each would be by itself."""
+    stems, seeds = (torch.cat([each[field][some] for each in drawn]) for field in (0, 2))
+    return augment(stems, seeds, n_samples, way).chunk(len(drawn))
+
+
+def put(batch: Batch, ready: queue.Queue[Batch | BaseException], stop: threading.Event) -> None:
+    """Into the queue when there is room, or nowhere once it is over."""
+    while not stop.is_set():
+        with suppress(queue.Full):
+            ready.put(batch, timeout=0.2)
+            return
 
 
 @contextmanager

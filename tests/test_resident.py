@@ -145,12 +145,12 @@ def test_accompaniments_get_other_songs_vocals_and_shares_are_by_source(
     ready: queue.Queue[resident.Batch | BaseException] = queue.Queue(1)
     stop = threading.Event()
     recipe = with_settings(find_recipe("small-unet"), ["augment.p_speed=0"])
-    making = threading.Thread(target=resident.batches, args=(pool, recipe, 16, 9 * 1024, ready, stop))
+    making = threading.Thread(daemon=True, target=resident.batches, args=(pool, recipe, 16, 9 * 1024, ready, stop))
     making.start()
-    batch = ready.get()
+    batch = ready.get(timeout=60)
     stop.set()
-    ready.get()
-    making.join()
+    making.join(60)
+    assert not making.is_alive(), "what nobody takes keeps no thread"
     assert isinstance(batch, resident.Batch)
     assert batch.known[:13].all()
     vocals, the_rest = COMBINATIONS.index((3,)), COMBINATIONS.index((0, 1, 2))
@@ -328,6 +328,25 @@ def test_a_trial_computes_what_a_step_does_and_leaves_no_gradient(monkeypatch: p
     assert trial.agrees(trial)
     for other in (Trial(1, 2 * trial.loss, trial.gradient), Trial(1, trial.loss, float("nan"))):
         assert not other.agrees(trial)
+
+
+@pytest.mark.usefixtures("bundle_modules")
+def test_batches_are_augmented_together_as_each_would_be_alone() -> None:
+    """How many go together is a matter of speed only."""
+    import resident
+    from pool import Drawn
+
+    from danna_sep.training.augment import augment, margin
+    from danna_sep.training.recipe import with_settings
+    from danna_sep.training.recipes import find_recipe
+
+    way = with_settings(find_recipe("small-unet"), resident.AUGMENTATION).augment
+    shape = (3, 4, 2, 8000 + margin(8000, way))
+    known = torch.ones(3, 4, dtype=torch.bool)
+    drawn = [Drawn(torch.randn(shape), known, torch.randint(2**62, (3,))) for _ in range(2)]
+    together = resident.augmented(drawn, slice(1, 3), 8000, way)
+    for each, stems in zip(drawn, together, strict=True):
+        torch.testing.assert_close(stems, augment(each.stems[1:], each.seeds[1:], 8000, way), atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.usefixtures("bundle_modules")
