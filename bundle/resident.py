@@ -135,7 +135,8 @@ def batches(
 
 def augmented(drawn: Sequence[Drawn], some: slice, n_samples: int, way: AugmentConfig) -> Sequence[Tensor]:
     """Some items of each of several batches, augmented together: as each would be by itself."""
-    stems, seeds = (torch.cat([each[field][some] for each in drawn]) for field in (0, 2))
+    stems = torch.cat([each.stems[some] for each in drawn])
+    seeds = torch.cat([each.seeds[some] for each in drawn])
     return augment(stems, seeds, n_samples, way).chunk(len(drawn))
 
 
