@@ -36,8 +36,6 @@ from danna_sep.training.recipe import Recipe, with_settings
 from danna_sep.training.recipes import find_recipe
 from danna_sep.training.statistics import fit_statistics
 
-N_FRAMES = 256
-"""Of an excerpt, by the longest hop among the models."""
 AT_ONCE = 2
 """Batches that are augmented together: for Python little more work than one, and that is what a fast GPU waits for."""
 EARLY = "-early"
@@ -95,10 +93,10 @@ def begin(learners: list[Learner], batch: Batch) -> None:
         torch.cuda.synchronize()
 
 
-def n_samples_of(learners: Sequence[Learner]) -> int:
-    """Of an excerpt: N_FRAMES of the longest hop among the models; others hear more frames."""
+def n_samples_of(learners: Sequence[Learner], n_frames: int) -> int:
+    """Of an excerpt: so many frames of the longest hop among the models; others hear more."""
     hops = [1024 if isinstance(each.config, DemucsConfig) else each.config.hop_length for each in learners]
-    return (N_FRAMES - 1) * max(hops)
+    return (n_frames - 1) * max(hops)
 
 
 def batches(
@@ -228,9 +226,10 @@ def train(
     out: Path,
     seconds: float,
     batch_size: int,
+    n_frames: int,
     notes: Mapping[str, str],
 ) -> None:
-    """Until time is up."""
+    """Until time is up, on batches of so many excerpts of so many frames."""
     device = learners[0].device
     torch.backends.cudnn.benchmark = True
     torch.backends.cuda.matmul.allow_tf32 = True
@@ -238,7 +237,7 @@ def train(
     deadline, step, written = began + seconds, 0, False
     told = time.monotonic()
     pool = Pool(folder, device)
-    with producing(pool, learners[0].recipe, batch_size, n_samples_of(learners)) as ready:
+    with producing(pool, learners[0].recipe, batch_size, n_samples_of(learners, n_frames)) as ready:
         while True:
             if step % 10 == 0 and (folder / "deadline").exists():
                 deadline = float((folder / "deadline").read_text())
@@ -292,6 +291,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("--batch", type=int, default=24)
+    parser.add_argument("--frames", type=int, default=256, help="of an excerpt, by the longest hop among the models")
     parser.add_argument("--model", action="append", default=[], choices=MODELS, help="only this one; may be repeated")
     parser.add_argument("--from", action="append", default=[], dest="begun", type=Path, help="weights to go on from")
     parser.add_argument("--set", action="append", default=[], dest="settings", help="as of danna-sep train, for all")
@@ -304,7 +304,7 @@ def main() -> None:
         if path.resolve().parent == arguments.out.resolve():
             parser.error(f"{path}: would be replaced; give another --out")
     learners = learners_of(arguments.model, arguments.begun, arguments.rate, arguments.settings, device)
-    train(learners, arguments.songs, arguments.out, arguments.seconds, arguments.batch, notes)
+    train(learners, arguments.songs, arguments.out, arguments.seconds, arguments.batch, arguments.frames, notes)
 
 
 if __name__ == "__main__":

@@ -31,7 +31,6 @@ TINY = """
 import sys
 sys.path.insert(0, {bundle!r})
 import resident
-resident.N_FRAMES = 10
 resident.AUGMENTATION = ()
 resident.RECIPES = {{
     "small-unet": (("config.growth=2", "config.n_layers=[1,1,1]", "config.bottleneck_width=8"), 1.0),
@@ -360,8 +359,8 @@ def test_excerpts_have_256_frames_of_the_longest_hop() -> None:
         for hop in (1024, 1536)
     }
     demucs = resident.learners_of(["demucs"], [], 1.0, [], cpu)
-    assert resident.n_samples_of(by_hop[1024]) == resident.n_samples_of(demucs) == 255 * 1024
-    assert resident.n_samples_of([*by_hop[1024], *by_hop[1536], *demucs]) == 255 * 1536
+    assert resident.n_samples_of(by_hop[1024], 256) == resident.n_samples_of(demucs, 256) == 255 * 1024
+    assert resident.n_samples_of([*by_hop[1024], *by_hop[1536], *demucs], 256) == 255 * 1536
 
 
 @pytest.mark.usefixtures("bundle_modules")
@@ -431,7 +430,8 @@ def test_models_are_trained_side_by_side_until_time_is_up(tmp_path: Path) -> Non
     late = tmp_path / "late.tar"
     second.rename(late)
     command = [sys.executable, "-c", TINY.format(bundle=str(BUNDLE)), "--songs", str(tmp_path / "packed")]
-    command += ["--out", str(tmp_path / "out"), "--seconds", "600", "--batch", "2", "--training", "a test"]
+    command += ["--out", str(tmp_path / "out"), "--seconds", "600", "--batch", "2", "--frames", "10"]
+    command += ["--training", "a test"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
     lines = []
