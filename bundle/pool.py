@@ -26,7 +26,7 @@ TOGETHER = ""
 QUIET_DB = -60.0
 P_REDRAW = 0.85
 """Chance that a stem quieter than that (RMS, dB of full scale) is drawn again."""
-P_COHERENT = 1 / 3
+P_COHERENT = 0.25
 """Share of a batch's items that are of one song and place."""
 P_ACCOMPANIED = 0.1875
 """Share of a batch's items that are vocals over an accompaniment, where there are any."""
