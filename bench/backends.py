@@ -3,13 +3,14 @@
     pip install openvino && python bench/backends.py [--frames 384] [--rounds 5]
 
 Prints seconds of computing for a second of audio, median of the rounds, for segments of the default length on two
-threads, and how far each result lies below PyTorch's in single precision, dB. PyTorch is what `danna-sep` uses: batch
-norms folded, channels last, memory that stays. The graphs are written operation by operation, with static shapes.
+threads, and how far each result lies below PyTorch's in single precision, dB. PyTorch is what `danna-sep` uses: framed
+networks, channels last, memory that stays. The graphs are written operation by operation, with static shapes.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import importlib
 import sys
 import time
@@ -19,10 +20,12 @@ from statistics import median
 
 import openvino
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from danna_sep.allocator import keep_freed_memory
-from danna_sep.models import build
+from danna_sep.models import Demucs, build, demucs_framed, unet_framed
+from danna_sep.models.demucs import standardised, valid_lengths
 from danna_sep.models.precision import lower
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -33,24 +36,33 @@ def contestants(name: str, n_frames: int) -> tuple[dict[str, Callable[[], Tensor
     """Functions that compute one segment, the first in PyTorch's single precision; seconds that compiling took."""
     torch.manual_seed(0)
     model = build(name, {}).eval().requires_grad_(False)
-    lowered = build(name, {}).eval().requires_grad_(False)
-    lowered.load_state_dict(model.state_dict())
+    lowered = copy.deepcopy(model)
     lower(lowered)
-    if name == "demucs":
-        heard = torch.randn(1, 2, model._valid_lengths(n_frames * 1024)[0])
-        computes = {"PyTorch f32": lambda: model._network(heard), "PyTorch bf16": lambda: lowered._network(heard)}
+    if isinstance(model, Demucs):
+        given = torch.randn(1, 2, n_frames * 1024)
+        n_heard, n_given = valid_lengths(model.config, n_frames * 1024)
+        before = (n_heard - n_given) // 2
+        standard, mean, deviation = (part[:, None] for part in standardised(given))
+        heard = F.pad(standard[:, 0], (before, n_heard - before - n_frames * 1024)).numpy()
+
+        def whole(stems: Tensor) -> Tensor:
+            return torch.addcmul(mean, stems[..., : n_frames * 1024], deviation)
+
+        frame = demucs_framed.framed
     else:
-        heard = 3 * torch.rand(1, 2, 2049, n_frames)
-        computes = {"PyTorch f32": lambda: model(heard), "PyTorch bf16": lambda: lowered(heard)}
-    graph = importlib.import_module(f"openvino_graphs.{name}").graph(model, tuple(heard.shape))
+        given = 3 * torch.rand(1, 2, 2049, n_frames)
+        heard, whole, frame = given.numpy(), Tensor.clone, unet_framed.framed
+    graph = importlib.import_module(f"openvino_graphs.{name}").graph(model, heard.shape)
     core, compiling = openvino.Core(), {}
+    ours = {"PyTorch f32": frame(model), "PyTorch bf16": frame(lowered)}
+    computes = {who: lambda model=model: model(given) for who, model in ours.items()}
     for precision in ("f32", "bf16"):
         hints = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": N_THREADS}
         began = time.perf_counter()
         request = core.compile_model(graph, "CPU", {**hints, "PERFORMANCE_HINT": "LATENCY"}).create_infer_request()
         compiling[f"OpenVINO {precision}"] = time.perf_counter() - began
-        computes[f"OpenVINO {precision}"] = lambda request=request: torch.from_numpy(
-            request.infer([heard.numpy()], share_outputs=True)[0]
+        computes[f"OpenVINO {precision}"] = lambda request=request: whole(
+            torch.from_numpy(request.infer([heard], share_outputs=True)[0])
         )
     return computes, compiling
 

@@ -111,7 +111,8 @@ def _widen(widen: nn.ConvTranspose2d, norm: nn.BatchNorm2d, features: Node) -> N
 
 def _attention(layer: LocalAttention, features: Node) -> Node:
     batch, _, n_bins, n_frames = features.get_output_shape(0)
-    n_heads, width, block, reach = layer.n_heads, layer.head_width, layer.block, layer.reach
+    attend = layer.attend
+    n_heads, width, block, reach = attend.n_heads, attend.head_width, attend.block, attend.reach
     n_blocks = -(-n_frames // block)
     projected = conv(features, layer.project.weight, layer.project.bias, padding=(1, 1))
     heads = pad(reshape(projected, (batch, n_heads, 3 * width, n_bins, n_frames)), 4, 0, n_blocks * block - n_frames)
@@ -129,7 +130,7 @@ def _attention(layer: LocalAttention, features: Node) -> Node:
 
     scores = op.matmul(queries, windows(keys), False, True)
     scores = op.multiply(scores, op.constant(np.float32(width**-0.5)))
-    if layer.mask_padding:
+    if attend.mask_padding:
         frame = frames.reshape(n_blocks, span) - reach
         outside = np.where((frame >= 0) & (frame < n_frames), 0, -np.inf).astype(np.float32)
         scores = op.add(scores, op.constant(np.repeat(outside, n_bins, 1)[None, None, :, None]))
