@@ -49,8 +49,8 @@ def _original(blend: Mapping[str, Sequence[float]], summary: str) -> Preset:
 PRESETS: Final[Mapping[str, Preset]] = {
     "danna": _bundle(
         {
-            "unet": (0.40, 0.40, 0.20, 0.10),
-            "wide-unet": (0.60, 0.60, 0.80, 0.90),
+            "unet": (0.10, 0.20, 0.20, 0.10),
+            "wide-unet": (0.90, 0.80, 0.80, 0.90),
             "xumx": (0.00, 0.00, 0.00, 0.00),  # these would add nothing
             "demucs": (0.00, 0.00, 0.00, 0.00),
         },
