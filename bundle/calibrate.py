@@ -5,15 +5,16 @@
 A network that heard a hundred thousand excerpts of few songs knows these better than others: its deepest stages say
 more of them than is true of songs in general. How far each layer is to be trusted is a few dozen factors, too few to
 learn songs by heart, and a few minutes of songs that it was not trained on tell them. What is minimised is the mean
-over stems of the error in dB, as SDR counts it; a stem whose error is 30 dB below the mixture is good enough. Each
-folder counts as much as the others, and every other excerpt has its stems at the levels that they have in most songs.
+over stems of the error in dB; where it is 30 dB below the mixture it is good enough, also of a silent stem. Each folder
+counts as much as the others, and where all stems are known every other excerpt has them at their usual levels.
 `--begin decoder.1.norm=0.5` begins there instead of at one. Excerpts lie evenly in each folder's songs: nothing is
-drawn at random, so that the same songs give the same factors.
+drawn at random, so that the same songs give the same factors. Factors are held back from going far.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,7 +28,8 @@ from torch.func import functional_call
 
 from danna_sep import weights
 from danna_sep.allocator import keep_freed_memory
-from danna_sep.errors import DannaSepError
+from danna_sep.convert import check_entries
+from danna_sep.errors import DannaSepError, SongsError
 from danna_sep.models import UNet, build
 from danna_sep.signal.stft import magnitude_of, stft
 from danna_sep.songs import find_songs
@@ -37,7 +39,7 @@ GOOD_ENOUGH = 1e-3
 """Of the mixture's energy."""
 SILENT = 1e-6
 HELD_BACK = 0.5
-"""Error, dB, for which the sum of the squared logarithms of all factors counts."""
+"""Error, dB, as which a sum of one counts: of the squares of how far factors, as logarithms, are from the beginning."""
 
 
 class Excerpt(NamedTuple):
@@ -84,9 +86,13 @@ def excerpts_of(folder: Path, n_excerpts: int, length_s: float) -> list[Excerpt]
     """So many excerpts, evenly out of all songs of a folder one behind the other.
 
     Raises:
-        SongsError: No songs there, or songs that cannot be read.
+        SongsError: No songs there, or one that is empty or of which no stem is known.
+        AudioError: A file that cannot be read.
     """
     songs = find_songs(folder)
+    for song in songs:
+        if not song.annotated or not song.n_frames:
+            raise SongsError(f"{folder}: {song.name}: {'is empty' if song.annotated else 'no stem of it is known'}")
     n_frames = round(SAMPLE_RATE * length_s)
     ends = np.cumsum([song.n_frames for song in songs])
     found = []
@@ -98,8 +104,8 @@ def excerpts_of(folder: Path, n_excerpts: int, length_s: float) -> list[Excerpt]
         read = song.read(start, min(n_frames, song.n_frames))
         mixture, stems = read.mixture, read.stems
         if number % 2 and read.annotated == SOURCES:
-            quiet = levelled(dict(zip(SOURCES, stems, strict=True)), 0.0, np.random.default_rng(0))
-            stems = np.stack([quiet[source] for source in SOURCES])
+            usual = levelled(dict(zip(SOURCES, stems, strict=True)), 0.0, np.random.default_rng(0))
+            stems = np.stack([usual[source] for source in SOURCES])
             mixture = stems.sum(0)
         known = [SOURCES.index(source) for source in read.annotated]
         found.append(Excerpt(torch.from_numpy(mixture), torch.from_numpy(stems), known))
@@ -133,11 +139,12 @@ def calibrated(
         optimiser.param_groups[0]["lr"] = rate * (1 - step / n_steps)
         told = []
         for kind in kinds:
+            total = 0.0
             for excerpt in kind:
                 error = error_db(model, scaled(entries, dict(zip(names, logs.exp(), strict=True))), excerpt)
                 (error / len(kind) / len(kinds)).backward()
-                told.append(float(error.detach()) / len(kind))
-            told[-len(kind) :] = [sum(told[-len(kind) :])]
+                total += float(error.detach())
+            told.append(total / len(kind))
         (HELD_BACK * (logs - start).square().sum()).backward()
         optimiser.step()
         optimiser.zero_grad()
@@ -145,45 +152,54 @@ def calibrated(
     return dict(zip(names, logs.detach().exp().tolist(), strict=True))
 
 
+def beginning(given: str) -> tuple[str, float]:
+    """A norm's name and its factor."""
+    name, _, text = given.partition("=")
+    factor = float(text)
+    if not 0 < factor < math.inf:
+        raise ValueError
+    return name, factor
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("file", type=Path, metavar="FILE", help="weights of a U-Net")
     parser.add_argument("--songs", type=Path, action="append", required=True, help="not trained on; may be repeated")
     parser.add_argument("--to", type=Path, required=True, help="weights in float16, for ship.py")
-    parser.add_argument("--begin", action="append", default=[], metavar="NORM=FACTOR")
-    parser.add_argument("--excerpts", type=int, default=14, help="of each folder")
+    parser.add_argument("--begin", type=beginning, action="append", default=[], metavar="NORM=FACTOR")
+    parser.add_argument("--excerpts", type=int, default=10, help="of each folder")
     parser.add_argument("--length", type=float, default=15.0, help="of an excerpt, s")
-    parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--rate", type=float, default=0.03)
     arguments = parser.parse_args()
+    if arguments.excerpts < 1 or arguments.steps < 1 or not arguments.length >= 1 or not 0 < arguments.rate < 1:
+        parser.error("there must be an excerpt and a step at least, of a second or more, and a rate from 0 to 1")
+    if not arguments.to.parent.is_dir():
+        parser.error(f"{arguments.to}: no such folder to write to")
     keep_freed_memory()
+    begin = dict(arguments.begin)
     try:
         file = weights.read(arguments.file)
         if file.model != "unet":
             parser.error(f"{arguments.file}: weights of {file.model}, not of a U-Net")
-        model = cast("UNet", build("unet", file.config))
-        model.load_state_dict(file.entries)
+        model = cast("UNet", build("unet", file.config)).eval().requires_grad_(False)
+        check_entries(model, file.entries, str(arguments.file))
+        if unknown := sorted(begin.keys() - set(norms_of(model))):
+            parser.error(f"{arguments.file}: has no norm {unknown[0]}; there are {', '.join(norms_of(model))}")
         kinds = [excerpts_of(folder, arguments.excerpts, arguments.length) for folder in arguments.songs]
+        factors = calibrated(model, file.entries, kinds, begin, arguments.steps, arguments.rate)
+        for name, factor in factors.items():
+            print(f"{name} {factor:.3f}")
+        weights.write(
+            arguments.to,
+            model=file.model,
+            config=file.config,
+            entries=scaled(file.entries, factors),
+            metadata={name: note for name, note in file.metadata.items() if name != "sdr"},
+            dtype=torch.float16,
+        )
     except DannaSepError as error:
         parser.error(str(error))
-    begin = {}
-    for given in arguments.begin:
-        name, _, factor = given.partition("=")
-        if name not in norms_of(model) or not factor.replace(".", "", 1).isdigit() or float(factor) <= 0:
-            parser.error(f"--begin wants NORM=FACTOR, such as decoder.1.norm=0.5, not {given}")
-        begin[name] = float(factor)
-    model.eval().requires_grad_(False)
-    factors = calibrated(model, file.entries, kinds, begin, arguments.steps, arguments.rate)
-    for name, factor in factors.items():
-        print(f"{name} {factor:.3f}")
-    weights.write(
-        arguments.to,
-        model=file.model,
-        config=file.config,
-        entries=scaled(file.entries, factors),
-        metadata=file.metadata,
-        dtype=torch.float16,
-    )
 
 
 if __name__ == "__main__":

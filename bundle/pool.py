@@ -35,9 +35,9 @@ P_ABSENT = 0.1
 N_TRIES = 10
 
 
-def n_coherent(batch_size: int, p_coherent: float = P_COHERENT) -> int:
+def n_coherent(batch_size: int) -> int:
     """Items of a batch that are of one song and place."""
-    return round(p_coherent * batch_size)
+    return round(P_COHERENT * batch_size)
 
 
 class Drawn(NamedTuple):
@@ -85,27 +85,23 @@ class Pool:
         self.rng = np.random.default_rng(int(time.time()))
 
     def take_in(self) -> None:
-        """Archives that have not been taken in yet or arrive meanwhile; not from several threads at once."""
-        while new := sorted(set(self.folder.glob("*.tar")) - self.taken):
-            for path in new:
-                self.taken.add(path)
-                self._take_in(path)
-
-    def _take_in(self, path: Path) -> None:
-        began = time.monotonic()
-        with tempfile.TemporaryDirectory() as folder:
-            program = [sys.executable, str(Path(__file__).parent / "unpacking.py"), str(path), folder]
-            done = subprocess.run(program, capture_output=True, text=True)
-            if done.returncode:
-                reason = done.stderr.strip().rpartition("\n")[2] or f"ended with {done.returncode}"
-                advice = f"if it is damaged, send it again; it needs room in {folder} for all its samples"
-                raise SystemExit(f"{path}: cannot be unpacked ({reason}): {advice}")
-            about = json.loads(Path(folder, "songs.json").read_text("utf-8"))
-            songs = [self._held(Path(folder, str(number)), song) for number, song in enumerate(about)]
-        self.songs = self.songs + songs
-        self.chances = {name: self._chances(name) for name in (*SOURCES, MIXTURE, TOGETHER)}
-        minutes = sum(song.n_frames for song in self.songs) / SAMPLE_RATE / 60
-        print(f"{path.name}: {len(songs)} songs in {time.monotonic() - began:.1f} s; {minutes:.0f} min", flush=True)
+        """Archives that have not been taken in yet; not from several threads at once."""
+        for path in sorted(set(self.folder.glob("*.tar")) - self.taken):
+            self.taken.add(path)
+            began = time.monotonic()
+            with tempfile.TemporaryDirectory() as folder:
+                program = [sys.executable, str(Path(__file__).parent / "unpacking.py"), str(path), folder]
+                done = subprocess.run(program, capture_output=True, text=True)
+                if done.returncode:
+                    reason = done.stderr.strip().rpartition("\n")[2] or f"ended with {done.returncode}"
+                    advice = f"if it is damaged, send it again; it needs room in {folder} for all its samples"
+                    raise SystemExit(f"{path}: cannot be unpacked ({reason}): {advice}")
+                about = json.loads(Path(folder, "songs.json").read_text("utf-8"))
+                songs = [self._held(Path(folder, str(number)), song) for number, song in enumerate(about)]
+            self.songs = self.songs + songs
+            self.chances = {name: self._chances(name) for name in (*SOURCES, MIXTURE, TOGETHER)}
+            minutes = sum(song.n_frames for song in self.songs) / SAMPLE_RATE / 60
+            print(f"{path.name}: {len(songs)} songs in {time.monotonic() - began:.1f} s; {minutes:.0f} min", flush=True)
 
     def _held(self, files: Path, about: Mapping[str, Any]) -> PooledSong:
         """A song in the device's memory, whose files' names begin as given."""
@@ -166,12 +162,12 @@ class Pool:
     def _place(self, song: PooledSong, n_frames: int) -> int:
         return int(self.rng.integers(max(1, song.n_frames - n_frames)))
 
-    def draw(self, batch_size: int, n_frames: int, p_coherent: float = P_COHERENT) -> Drawn:
+    def draw(self, batch_size: int, n_frames: int) -> Drawn:
         """A batch: first stems of one song each, last vocals over accompaniments, in between stems of any songs."""
         n_last = round(P_ACCOMPANIED * batch_size) if self.chances[MIXTURE][0] else 0
         rows = []
         for item in range(batch_size):
-            if item < n_coherent(batch_size, p_coherent) and self.chances[TOGETHER][0]:
+            if item < n_coherent(batch_size) and self.chances[TOGETHER][0]:
                 song = self._song(TOGETHER)
                 start = self._place(song, n_frames)
                 rows += [self._excerpt(song.stems[source], start, n_frames) for source in SOURCES]

@@ -28,7 +28,9 @@ def tiny(folder: Path) -> Path:
     torch.manual_seed(0)
     path = folder / "tiny.safetensors"
     entries = build("unet", CONFIG).state_dict()
-    weights.write(path, model="unet", config=CONFIG, entries=entries, metadata={"licence": "none"})
+    entries |= {name: 0.2 * torch.randn_like(entry) for name, entry in entries.items() if name.endswith("norm.bias")}
+    notes = {"licence": "none", "sdr": "of the weights as they were"}
+    weights.write(path, model="unet", config=CONFIG, entries=entries, metadata=notes)
     return path
 
 
@@ -53,6 +55,7 @@ def test_a_norm_that_is_too_loud_is_made_quieter(monkeypatch: pytest.MonkeyPatch
     torch.manual_seed(0)
     model = UNet(UNetConfig(**CONFIG)).eval().requires_grad_(False)
     model.output.weight.mul_(20)
+    model.widen_norm.bias.normal_(0, 0.2)
     entries = model.state_dict()
     mixture = 0.1 * torch.randn(2, RATE)
     spec = stft(mixture)
@@ -60,10 +63,10 @@ def test_a_norm_that_is_too_loud_is_made_quieter(monkeypatch: pytest.MonkeyPatch
     right = program.error_db(model, entries, excerpt)
     begin = {"widen_norm": 2.0}
     wrong = program.error_db(model, program.scaled(entries, begin), excerpt)
-    assert right < wrong - 3
+    assert right < wrong - 2.5
     factors = program.calibrated(model, entries, [[excerpt]], begin, 20, 0.1)
     assert factors["widen_norm"] < 1.6
-    assert program.error_db(model, program.scaled(entries, factors), excerpt) < wrong - 2
+    assert program.error_db(model, program.scaled(entries, factors), excerpt) < wrong - 1.5
 
 
 def test_only_norms_change_and_as_the_factors_say(tmp_path: Path) -> None:
@@ -89,6 +92,8 @@ def test_only_norms_change_and_as_the_factors_say(tmp_path: Path) -> None:
     assert any(abs(factor - 1) > 0.01 for name, factor in factors.items() if name != "widen_norm")
     before, after = weights.read(file), weights.read(tmp_path / "new.safetensors")
     assert (after.config, after.metadata["licence"]) == (before.config, "none")
+    assert "sdr" not in after.metadata
+    assert before.entries["widen_norm.bias"].abs().min() > 0
     for name, entry in before.entries.items():
         norm, _, part = name.rpartition(".")
         expected = entry * factors[norm] if norm in factors and part in ("weight", "bias") else entry
@@ -111,6 +116,41 @@ def test_what_is_not_known_of_a_song_counts_nothing(monkeypatch: pytest.MonkeyPa
     assert torch.equal(program.error_db(model, model.state_dict(), excerpt), error)
 
 
+def test_every_other_excerpt_has_usual_levels_and_they_lie_evenly(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.syspath_prepend(str(BUNDLE))
+    import calibrate as program
+
+    (tmp_path / "songs" / "one").mkdir(parents=True)
+    for place, stem in enumerate(STEMS):
+        ramp = 0.1 * np.linspace(0, 1, 8 * RATE) * (-1) ** np.arange(8 * RATE) / (place + 1)
+        soundfile.write(tmp_path / "songs" / "one" / f"{stem}.flac", np.stack([ramp, ramp], 1), RATE, subtype="PCM_24")
+    first, second = program.excerpts_of(tmp_path / "songs", 2, 1)
+    starts = [abs(float(each.stems[0, 0, 0])) for each in (first,)]
+    assert starts == pytest.approx([0.1 * 2 / 8], abs=1e-4)
+    levels_db = 10 * second.stems.square().mean((1, 2)).log10()
+    assert (levels_db - levels_db[0]).tolist() == pytest.approx([0, -2, -1, 0], abs=0.1)
+    torch.testing.assert_close(second.mixture, second.stems.sum(0))
+
+
+def test_folders_count_alike_however_many_excerpts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BUNDLE))
+    import calibrate as program
+
+    torch.manual_seed(0)
+    model = UNet(UNetConfig(**CONFIG)).eval().requires_grad_(False)
+    one, other = (
+        program.Excerpt(level * torch.randn(2, RATE), 0.1 * torch.randn(4, 2, RATE), [0, 1, 2, 3])
+        for level in (0.1, 0.4)
+    )
+
+    def fit(kinds: list[list[object]]) -> dict[str, float]:
+        return program.calibrated(model, model.state_dict(), kinds, {}, 2, 0.05)
+
+    assert fit([[one], [other] * 3]) == pytest.approx(fit([[one], [other]]), rel=1e-4)
+
+
 def test_what_cannot_be_used_is_refused_in_a_line(tmp_path: Path) -> None:
     file, other = tiny(tmp_path), tmp_path / "xumx.safetensors"
     write_song(tmp_path / "songs" / "one", 1)
@@ -120,12 +160,15 @@ def test_what_cannot_be_used_is_refused_in_a_line(tmp_path: Path) -> None:
     songs = ["--songs", tmp_path / "songs", "--to", tmp_path / "new.safetensors"]
     for arguments, said in (
         ([other, *songs], "not of a U-Net"),
-        ([file, *songs, "--begin", "no.norm=0.5"], "no.norm=0.5"),
+        ([file, *songs, "--begin", "no.norm=0.5"], "has no norm no.norm"),
         ([file, *songs, "--begin", "widen_norm=-1"], "widen_norm=-1"),
+        ([file, *songs, "--begin", "widen_norm=\u00b2"], "--begin"),
+        ([file, *songs, "--excerpts", 0], "an excerpt"),
+        ([file, *songs, "--to", tmp_path / "nowhere" / "new.safetensors"], "no such folder"),
         ([file, "--songs", tmp_path / "none", *songs], "none"),
         ([tmp_path / "missing.safetensors", *songs], "missing"),
     ):
         done = calibrate(*arguments)
-        assert done.returncode == 2
+        assert done.returncode == 2, done.stderr
         assert said in done.stderr.splitlines()[-1]
         assert not (tmp_path / "new.safetensors").exists()

@@ -68,13 +68,39 @@ def test_what_is_sung_is_the_loudest_and_lies_below_the_music(tmp_path: Path) ->
     assert np.abs(excerpt.mixture).max() == pytest.approx(0.9, abs=1e-3)
 
 
-def test_nothing_to_put_together_is_said(tmp_path: Path) -> None:
+def test_the_middle_of_a_piece_is_taken(tmp_path: Path) -> None:
+    write_music(tmp_path, 40)
+    music = np.zeros((40 * RATE, 2))
+    music[20 * RATE] = 0.5
+    music[5 * RATE + 1 : 35 * RATE : 1000] = 0.1
+    soundfile.write(tmp_path / "piece.flac", music, RATE)
+    noise(tmp_path / "songs" / "one" / "vocals.flac", 40, 1e-3)
+    done = put_over(tmp_path, "--pieces", 1)
+    assert done.returncode == 0, done.stderr
+    excerpt = next(iter(find_songs(tmp_path / "out"))).read()
+    assert np.abs(excerpt.mixture - excerpt.stems[3])[0].argmax() == 15 * RATE
+
+
+def test_what_cannot_be_put_together_is_said_and_nothing_written(tmp_path: Path) -> None:
     write_music(tmp_path, 10)
-    noise(tmp_path / "songs" / "one" / "vocals.flac", 40, 0.1)
-    done = put_over(tmp_path)
-    assert (done.returncode, "nothing long enough" in done.stderr) == (2, True)
+    vocals = tmp_path / "songs" / "one" / "vocals.flac"
+    noise(vocals, 40, 0.1)
+    refused(put_over(tmp_path), "has 0 pieces of 30 s")
     noise(tmp_path / "piece.flac", 40, 0.1)
-    noise(tmp_path / "songs" / "one" / "vocals.flac", 40, 0)
-    done = put_over(tmp_path)
-    assert (done.returncode, "nothing sung" in done.stderr) == (2, True)
+    refused(put_over(tmp_path), "has 1 pieces of 30 s, not 14")
+    refused(put_over(tmp_path, "--pieces", 0), "--pieces")
+    refused(put_over(tmp_path, "--over", tmp_path / "songs"), "not said to be without vocals")
+    (tmp_path / "piece.flac").write_bytes((tmp_path / "piece.flac").read_bytes()[:20])
+    refused(put_over(tmp_path, "--pieces", 1), "piece.flac")
+    noise(tmp_path / "piece.flac", 40, 0)
+    refused(put_over(tmp_path, "--pieces", 1), "is silent in its middle")
+    noise(vocals, 40, 0)
+    refused(put_over(tmp_path, "--pieces", 1), "nothing sung")
     assert not (tmp_path / "out").exists()
+    (tmp_path / "out" / "earlier").mkdir(parents=True)
+    refused(put_over(tmp_path, "--pieces", 1), "something in it already")
+
+
+def refused(done: subprocess.CompletedProcess[str], said: str) -> None:
+    assert said in done.stderr.splitlines()[-1], done.stderr
+    assert done.returncode == 2
