@@ -73,19 +73,8 @@ def test_only_norms_change_and_as_the_factors_say(tmp_path: Path) -> None:
     file = tiny(tmp_path)
     write_song(tmp_path / "songs" / "one", 1.5)
     write_song(tmp_path / "others" / "short", 0.3)
-    options = [
-        "--excerpts",
-        2,
-        "--length",
-        1,
-        "--steps",
-        2,
-        "--begin",
-        "widen_norm=0.5",
-        "--to",
-        tmp_path / "new.safetensors",
-    ]
-    done = calibrate(file, "--songs", tmp_path / "songs", "--songs", tmp_path / "others", *options)
+    songs = ["--songs", tmp_path / "songs", "--songs", tmp_path / "others", "--to", tmp_path / "new.safetensors"]
+    done = calibrate(file, *songs, "--excerpts", 2, "--length", 1, "--steps", 2, "--begin", "widen_norm=0.5")
     assert done.returncode == 0, done.stderr
     factors = {name: float(factor) for name, factor in (line.split() for line in done.stdout.splitlines()[2:])}
     assert factors["widen_norm"] == pytest.approx(0.5, rel=0.1)
@@ -127,8 +116,7 @@ def test_every_other_excerpt_has_usual_levels_and_they_lie_evenly(
         ramp = 0.1 * np.linspace(0, 1, 8 * RATE) * (-1) ** np.arange(8 * RATE) / (place + 1)
         soundfile.write(tmp_path / "songs" / "one" / f"{stem}.flac", np.stack([ramp, ramp], 1), RATE, subtype="PCM_24")
     first, second = program.excerpts_of(tmp_path / "songs", 2, 1)
-    starts = [abs(float(each.stems[0, 0, 0])) for each in (first,)]
-    assert starts == pytest.approx([0.1 * 2 / 8], abs=1e-4)
+    assert abs(float(first.stems[0, 0, 0])) == pytest.approx(0.1 * 2 / 8, abs=1e-4)
     levels_db = 10 * second.stems.square().mean((1, 2)).log10()
     assert (levels_db - levels_db[0]).tolist() == pytest.approx([0, -2, -1, 0], abs=0.1)
     torch.testing.assert_close(second.mixture, second.stems.sum(0))

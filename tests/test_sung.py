@@ -25,16 +25,8 @@ def noise(path: Path, seconds: float, gain: float) -> None:
 
 
 def put_over(folder: Path, *options: object) -> subprocess.CompletedProcess[str]:
-    command = [
-        sys.executable,
-        PROGRAM,
-        "--vocals",
-        folder / "songs",
-        "--over",
-        folder / "music",
-        "--out",
-        folder / "out",
-    ]
+    places = {"--vocals": folder / "songs", "--over": folder / "music", "--out": folder / "out"}
+    command = [sys.executable, PROGRAM, *(part for option in places.items() for part in option)]
     return subprocess.run([*map(str, command), *map(str, options)], capture_output=True, text=True)
 
 
