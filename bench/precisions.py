@@ -20,7 +20,7 @@ import torch
 import danna_sep
 from danna_sep.evaluation.metrics import mdx_sdr_db
 
-PRECISIONS = ("f32", "bf16")
+PRECISIONS = ("f32", "bf16", "int8")
 BANDS_HZ = ((0, 250), (250, 1000), (1000, 4000), (4000, 8000), (8000, 16000))
 
 

@@ -163,12 +163,13 @@ def _devices() -> Iterator[Check]:
 
 
 def _why(device: str) -> str:
-    from danna_sep.models.precision import has_fast_bf16
+    from danna_sep.models.precision import has_fast_bf16, has_fast_int8
 
     if device != "cpu":
-        return f"bf16 has not been measured on {device}"
-    has = "AVX-512 BF16 or AMX" if has_fast_bf16() else "neither AVX-512 BF16 nor AMX"
-    return f"this processor has {has}"
+        return f"others have not been measured on {device}"
+    whole = "AVX-512 VNNI" if has_fast_int8() else "no AVX-512 VNNI"
+    other = "AVX-512 BF16 or AMX" if has_fast_bf16() else "neither AVX-512 BF16 nor AMX"
+    return f"this processor has {whole}, and {other}"
 
 
 def _weights() -> Iterator[Check]:

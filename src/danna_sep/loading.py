@@ -50,8 +50,8 @@ def load(
         shifts: Runs of the waveform model, averaged.
         whole: Separate as the authors did, on whole tracks; matters to the original system only.
         device: Where the parameters go.
-        precision: Of our networks' arithmetic: "f32", "bf16", or "auto"; see `resolve_precision`. Unless it is "f32",
-            what waits in a U-Net's stream does so in eight bits, on a CPU.
+        precision: Of our networks' arithmetic: "f32", "bf16", "int8" or "auto"; see `resolve_precision`. Unless it is
+            "f32", what waits in a U-Net's stream does so in eight bits, on a CPU.
 
     Raises:
         ConfigError: No such preset, stem or precision, or a preset file that cannot be used.
@@ -129,14 +129,15 @@ def _load_model(path: Path, use: _Use, in_the_originals_way: bool = False) -> Se
 
     from danna_sep.convert import check_entries, original_separator
     from danna_sep.models import Demucs, build, demucs_framed, unet_framed
-    from danna_sep.models.precision import lower
+    from danna_sep.models.precision import lower, lowers
+    from danna_sep.models.steps import can_count, count_in_steps
     from danna_sep.models.unet import UNet
     from danna_sep.separators import WaveformSeparator, mask_separator
 
     kind, config, notes = weights.read_header(path)
     with torch.device("meta"):
         model = build(kind, config)
-    if use.precision == "bf16":
+    if lowers(use.precision):
         lower(model)
     if isinstance(model, UNet):
         model.waits_coarsely = use.waits_coarsely
@@ -145,6 +146,8 @@ def _load_model(path: Path, use: _Use, in_the_originals_way: bool = False) -> Se
     check_entries(model, entries, str(path))
     model.load_state_dict(entries, assign=True)
     model.requires_grad_(False).eval()
+    if use.precision == "int8" and isinstance(model, UNet) and can_count(model):
+        count_in_steps(model)
     model.to(use.device)
     if in_the_originals_way:
         return original_separator(model, use.shifts)

@@ -29,8 +29,9 @@ class Options:
         whole: The whole track at once, in memory, instead of segments.
         channels: What to do with more than two: "error", "pairs", "front" or "downmix".
         device: "auto", "cpu", "cuda" or "mps".
-        precision: Of the networks' arithmetic: "f32", "bf16", or "auto" for the faster one of this processor. Unless
-            it is "f32", what waits in a U-Net's stream is rounded on a CPU, and takes less memory.
+        precision: Of the networks' arithmetic: "f32", "bf16", "int8" (whole numbers in most of a U-Net, the rest as the
+            processor is fast), or "auto" for the fastest one of this processor. Unless it is "f32", what waits in a
+            U-Net's stream is rounded on a CPU, and takes less memory.
     """
 
     stems: Sequence[str] = SOURCES

@@ -123,7 +123,8 @@ def separate(
     whole: Annotated[bool, typer.Option("--whole", help="The whole song at once; needs much memory.")] = False,
     device: Annotated[str, typer.Option(metavar="auto|cpu|cuda|mps", help="Where to compute.")] = "auto",
     precision: Annotated[
-        str, typer.Option(metavar="auto|f32|bf16", help="Arithmetic of the networks; auto: the processor's fastest.")
+        str,
+        typer.Option(metavar="auto|f32|bf16|int8", help="Arithmetic of the networks; auto: the processor's fastest."),
     ] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, metavar="N", help="Threads on the CPU.")] = None,
     format: Annotated[str, typer.Option(metavar="wav|flac|mp3|ogg", help="Format of the stems.")] = "wav",

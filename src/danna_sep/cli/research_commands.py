@@ -135,7 +135,8 @@ def evaluate(
     whole: Annotated[bool, typer.Option("--whole", help="The whole song at once; needs much memory.")] = False,
     device: Annotated[str, typer.Option(metavar="auto|cpu|cuda|mps", help="Where to separate.")] = "auto",
     precision: Annotated[
-        str, typer.Option(metavar="auto|f32|bf16", help="Arithmetic of the networks; auto: the processor's fastest.")
+        str,
+        typer.Option(metavar="auto|f32|bf16|int8", help="Arithmetic of the networks; auto: the processor's fastest."),
     ] = "auto",
     threads: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Threads on the CPU of each of the jobs.")

@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from danna_sep.allocator import apart
+from danna_sep.models.eight_bits import rounded
 from danna_sep.shapes import FramedFeatures
 
 
@@ -89,13 +90,14 @@ class Part:
     def put_apart(self, name: str, features: FramedFeatures) -> None:
         """Likewise where it will be long until they are taken: in memory apart, which serves again when they were.
 
-        Coarse ones must not be negative: each channel is rounded to 252 steps up to its largest.
+        Coarse ones must not be negative: each channel is rounded to 252 steps up to its largest, unless it is in whole
+        steps already.
         """
         if features.device.type != "cpu":
             self._append(name, features.clone())
             return
         piece: Tensor = features
-        if self.coarse:
+        if self.coarse and features.dtype != torch.uint8:
             steps = zip(self.kept.get(name + _STEPS, ()), self.kept.get(name, ()), strict=True)
             step = _step_of(features)
             self.kept[name + _STEPS] = (*(step for step, waiting in steps if waiting.shape[2]), step)
@@ -158,10 +160,13 @@ class Part:
             first, *others = self.kept[name]
             self.kept[name] = (self._copied(f"{name} place", first), *others)
 
-    def stack(self, queues: Sequence[str], lead: Lead, n_frames: int | None = None) -> Led:
+    def stack(
+        self, queues: Sequence[str], lead: Lead, n_frames: int | None = None, dtype: torch.dtype | None = None
+    ) -> Led:
         """The next frames that are in all queues, or `n_frames` of them, as features of one stream.
 
-        Queues that have fewer bins get zeros.
+        Queues that have fewer bins get zeros. Of the first queue's type, if no other is given; see `rounded` for eight
+        bits.
         """
         n_in_all = min(count_frames(self.kept[queue]) for queue in queues)
         n_frames = n_in_all if n_frames is None else min(n_frames, n_in_all)
@@ -171,14 +176,14 @@ class Part:
         before = self.kept[name][0] if name in self.kept else None
         n_before = lead.at_first if before is None else before.shape[2]
         shape = (len(first), sum(widths), n_before + n_frames, max(pieces[0].shape[3] for pieces in taken))
-        stacked = _room(shape, first)
+        stacked = _room(shape, first, dtype)
         if n_before:
             stacked[:, :, :n_before] = 0 if before is None else before
         for pieces, place in zip(taken, stacked.split(widths, 1), strict=True):
             start = n_before
             for piece in pieces:
                 here = place[:, :, start : start + piece.shape[2]]
-                here[..., : piece.shape[3]] = piece
+                here[..., : piece.shape[3]] = rounded(piece) if stacked.dtype == torch.uint8 else piece
                 if piece.shape[3] < here.shape[3]:
                     here[..., piece.shape[3] :] = 0
                 start += piece.shape[2]
@@ -216,8 +221,8 @@ def without_rooms(kept: dict[str, tuple[Tensor, ...]]) -> dict[str, tuple[Tensor
     return {name: pieces for name, pieces in kept.items() if not name.endswith(_ROOMS)}
 
 
-def _room(shape: Sequence[int], like: Tensor) -> FramedFeatures:
-    return torch.empty(tuple(shape), dtype=like.dtype, device=like.device, memory_format=torch.channels_last)
+def _room(shape: Sequence[int], like: Tensor, dtype: torch.dtype | None = None) -> FramedFeatures:
+    return torch.empty(tuple(shape), dtype=dtype or like.dtype, device=like.device, memory_format=torch.channels_last)
 
 
 def _opened(before: Tensor | None, n_zeros: int, shape: Sequence[int], like: Tensor) -> Led:

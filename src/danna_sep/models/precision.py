@@ -1,4 +1,4 @@
-"""Arithmetic of a network: single precision, or bfloat16 where the processor is fast in it."""
+"""Arithmetic of a network: single precision, or bfloat16 and whole numbers where the processor is fast in them."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from danna_sep.errors import ConfigError
+from danna_sep.models.eight_bits import has_operators
 
-PRECISIONS: Final = ("auto", "f32", "bf16")
+PRECISIONS: Final = ("auto", "f32", "bf16", "int8")
 
 _LOWERED = (nn.Conv1d, nn.Conv2d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.Linear, nn.LSTM)
 _CPU_INFO = Path("/proc/cpuinfo")
@@ -19,17 +20,29 @@ _CPU_INFO = Path("/proc/cpuinfo")
 def resolve_precision(precision: str, device: torch.device | str, whole: bool = False) -> str:
     """What "auto" stands for on a device, or the precision named.
 
-    "bf16" where a CPU multiplies such numbers faster than single precision; else "f32". On other devices "auto" is
-    "f32", for nobody has measured there what it costs and gains; and for whole tracks, which are there for agreement.
+    "int8" where a CPU multiplies whole numbers of eight bits faster than others, else "bf16" where it does bfloat16
+    numbers, else "f32". On other devices "auto" is "f32", for nobody has measured there what another costs and gains;
+    and for whole tracks, which are there for agreement.
 
     Raises:
-        ConfigError: No such precision.
+        ConfigError: No such precision, or "int8" where it is not there or would be wrong: products of eight bits
+            overflow on processors without instructions for their sums.
     """
     if precision not in PRECISIONS:
         raise ConfigError(f"no precision {precision!r}; there are {', '.join(PRECISIONS)}")
+    is_cpu = torch.device(device).type == "cpu"
+    if precision == "int8" and not (is_cpu and has_fast_int8()):
+        raise ConfigError("precision int8 needs a CPU with AVX-512 VNNI; use auto, bf16 or f32")
     if precision != "auto":
         return precision
-    return "bf16" if not whole and torch.device(device).type == "cpu" and has_fast_bf16() else "f32"
+    if whole or not is_cpu:
+        return "f32"
+    return "int8" if has_fast_int8() else "bf16" if has_fast_bf16() else "f32"
+
+
+def lowers(precision: str) -> bool:
+    """Whether a network of that precision computes in bfloat16 what it does not in whole numbers; see `lower`."""
+    return precision == "bf16" or (precision == "int8" and has_fast_bf16())
 
 
 def rounds_for_memory(precision: str, whole: bool = False) -> bool:
@@ -42,14 +55,26 @@ def has_fast_bf16() -> bool:
 
     PyTorch computes in bfloat16 on any processor, but without them it is slower than in single precision.
     """
-    for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
-        if (supported := getattr(torch.cpu, name, None)) and supported():
-            return True
+    return _has("_is_avx512_bf16_supported", "avx512_bf16") or _has("_is_amx_tile_supported", "amx_bf16")
+
+
+def has_fast_int8() -> bool:
+    """Whether this processor has instructions for sums of products of eight bits (AVX-512 VNNI), and PyTorch uses them.
+
+    Smaller processors have a narrower kind (AVX-VNNI), on which nobody has measured it yet.
+    """
+    return has_operators() and _has("_is_vnni_supported", "avx512_vnni")
+
+
+def _has(asked: str, flag: str) -> bool:
+    """What PyTorch says of this processor, or where it does not, the system."""
+    supported = getattr(torch.cpu, asked, None)
+    if supported is not None and supported():
+        return True
     try:
-        flags = _CPU_INFO.read_text(encoding="utf-8").split()
+        return flag in _CPU_INFO.read_text(encoding="utf-8").split()
     except OSError:
         return False
-    return bool({"avx512_bf16", "amx_bf16"}.intersection(flags))
 
 
 def lower(model: nn.Module) -> None:

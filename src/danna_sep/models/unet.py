@@ -88,11 +88,13 @@ class UNet(nn.Module):
 
     Attributes:
         waits_coarsely: Whether a stream keeps in eight bits what waits in it; see `UNetStream`.
+        magnitude_step: What magnitudes to their power are counted in; see `count_in_steps`.
     """
 
     def __init__(self, config: UNetConfig | None = None) -> None:
         super().__init__()
         self.waits_coarsely = False
+        self.magnitude_step = 1.0
         self.config = config = config or UNetConfig()
         self.encoder = nn.ModuleList()
         widths: list[int] = []
@@ -142,7 +144,7 @@ class UNet(nn.Module):
         # All of it in autocast's type from the start: concatenations take the wider one of what they join.
         device, dtype = features.device.type, self.output.weight.dtype
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else dtype
-        features = heard(features, config, dtype)
+        features = heard(features, config, dtype, self.magnitude_step)
         skips: list[Tensor] = []
         for block in self.encoder:
             features = F.avg_pool2d(block(features), 2)
@@ -160,13 +162,15 @@ class UNet(nn.Module):
         return masks.reshape(batch, config.n_sources, config.n_channels, n_bins, n_frames)
 
 
-def heard(magnitude: Magnitude, config: UNetConfig, dtype: torch.dtype) -> Features:
-    """What the first layer hears of magnitudes."""
+def heard(magnitude: Magnitude, config: UNetConfig, dtype: torch.dtype, step: float = 1.0) -> Features:
+    """What the first layer hears of magnitudes, counted in steps."""
     features = magnitude[:, :, : config.n_bins]
     if config.n_fft != _WINDOW:
         features = features * (_WINDOW / config.n_fft)
     if config.input_power != 1:
         features = features.pow(config.input_power)
+    if step != 1:
+        features = features / step
     return channels_last(features.to(dtype))
 
 

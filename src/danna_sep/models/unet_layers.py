@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from danna_sep.models.attention import LocalAttention
 from danna_sep.models.convolution import Convolution
 from danna_sep.models.d3 import D2Block, D3Block
+from danna_sep.models.eight_bits import EightBitConvolution, has_operators
 from danna_sep.models.fewer_products import FewerProducts
 from danna_sep.models.frame_queues import Lead, Led, Part, count_frames
 from danna_sep.models.unet import UNet, UNetConfig, UpStage
@@ -35,6 +36,8 @@ def skip_queue(stage: int) -> str:
     return f"decoder.{stage} 1"
 
 
+N_COUNTED = 2
+"""Stages, from the outermost on, that hear whole steps; those inside do little, and hear means of means."""
 NO_LEAD = Lead(0, 0)
 CONV_LEAD = Lead(1, 2)
 """What a 3x3 convolution needs that is not dilated."""
@@ -55,10 +58,12 @@ def _conv(name: str, convolution: Convolution) -> _Layer:
     return layer
 
 
-def _d2(name: str, block: D2Block, outputs: Sequence[str]) -> Callable[[Part, FramedFeatures], None]:
+def _d2(name: str, block: D2Block, outputs: Sequence[str], in_steps: bool) -> Callable[[Part, FramedFeatures], None]:
     """From features that are led by what its first convolution needs, into a queue for each layer's output.
 
     The last layer's is all that its convolution gives, which rectifies; an earlier one's is the first of what it gives.
+
+    The features are whole steps of eight bits if they are `in_steps`.
     """
     dtype, growth = cast("Tensor", block.convs[0].weight).dtype, block.growth
     last = len(outputs) - 1
@@ -66,6 +71,9 @@ def _d2(name: str, block: D2Block, outputs: Sequence[str]) -> Callable[[Part, Fr
         Convolution(weight.transpose(-2, -1), shift, 2**i, rectify=i == last)
         for i, (weight, shift) in enumerate(block.scaled(i, dtype) for i in range(len(outputs)))
     ]
+    if in_steps:
+        weight, shift = block.scaled(0, torch.float32)
+        convolutions[0] = EightBitConvolution(weight.transpose(-2, -1), shift, rectify=last == 0, gives=dtype)
 
     def layer(part: Part, led: FramedFeatures) -> None:
         yielded = convolutions[0](part.behind(led, 1))
@@ -83,20 +91,24 @@ def _d2(name: str, block: D2Block, outputs: Sequence[str]) -> Callable[[Part, Fr
     return layer
 
 
-def d3_layer(name: str, block: D3Block, lead: Lead) -> _LedLayer:
-    """From features that are led by what a convolution needs, to some that are led by what the next layer needs."""
-    blocks: list[tuple[Callable[[Part, FramedFeatures], None], list[str], Lead]] = []
+def d3_layer(name: str, block: D3Block, lead: Lead, types: Sequence[torch.dtype]) -> _LedLayer:
+    """From features that are led by what a convolution needs, to some that are led by what the next layer needs.
+
+    Types are those of the features that each block hears, and that the last gives; torch.uint8 are whole steps.
+    """
+    blocks: list[tuple[Callable[[Part, FramedFeatures], None], list[str], Lead, torch.dtype]] = []
     for i, each in enumerate(block.blocks):
         d2 = cast("D2Block", each)
         queues = [f"{name}.{i} {k}" for k in range(1 + len(d2.convs))]
         is_last = i == len(block.blocks) - 1
-        blocks.append((_d2(f"{name}.{i}", d2, queues[1:]), queues, lead if is_last else CONV_LEAD))
+        layer_of = _d2(f"{name}.{i}", d2, queues[1:], types[i] == torch.uint8)
+        blocks.append((layer_of, queues, lead if is_last else CONV_LEAD, types[i + 1]))
 
     def layer(part: Part, led: Led) -> Led:
-        for d2, queues, lead in blocks:
+        for d2, queues, lead, dtype in blocks:
             part.put(queues[0], led.features[:, :, led.n_before :])
             d2(part, led.features)
-            led = part.stack(queues, lead)
+            led = part.stack(queues, lead, dtype=dtype)
         return led
 
     return layer
@@ -112,7 +124,7 @@ def attention_layer(name: str, attention: LocalAttention, norm: nn.BatchNorm2d) 
     output = _conv(f"{name}.output", Convolution(weight.to(dtype), shift.to(dtype), rectify=True))
 
     def layer(part: Part, features: FramedFeatures) -> FramedFeatures:
-        heads = project(part, features)
+        heads = project(part, features.to(dtype))
         inside = torch.ones(heads.shape[2], dtype=torch.bool, device=heads.device)
         if f"{name}.heads" in part.kept:
             (heads_before,), (inside_before,) = (part.kept[f"{name}.{kind}"] for kind in ("heads", "inside"))
@@ -135,6 +147,10 @@ def attention_layer(name: str, attention: LocalAttention, norm: nn.BatchNorm2d) 
     return layer
 
 
+def _eight_bit_widening(weight: Tensor, norm: nn.BatchNorm2d) -> Widening:
+    return Widening(weight, norm, torch.float32, rectify=True, convolution=EightBitConvolution)
+
+
 def _n_widened(part: Part, widening: Widening, led: FramedFeatures) -> tuple[int, int]:
     """How many even and odd frames can be had."""
     n_frames = max(0, led.shape[2] - widening.lookback - (widening.lookback if part.is_last else 1))
@@ -145,14 +161,17 @@ def _lead_of(widening: Widening) -> Lead:
     return Lead(widening.lookback, widening.lookback + 1)
 
 
-def up_stage(number: int, stage: UpStage) -> Stage:
+def up_stage(number: int, stage: UpStage, counts: bool) -> Stage:
     """From the decoder's stage inside and the encoder's skip, so many frames of each, to the next stage."""
-    widening = Widening(stage.widen.weight.transpose(-2, -1), stage.norm, rectify=True)
-    block = d3_layer(f"decoder.{number} block", stage.block, _lead_of(widening))
+    weight = stage.widen.weight.transpose(-2, -1)
+    widening = _eight_bit_widening(weight, stage.norm) if counts else Widening(weight, stage.norm, rectify=True)
+    dtype = torch.uint8 if counts else weight.dtype
+    types = [dtype] * (1 + len(stage.block.blocks))
+    block = d3_layer(f"decoder.{number} block", stage.block, _lead_of(widening), types)
     queues, following = (inner_queue(number), skip_queue(number)), (inner_queue(number + 1), skip_queue(number + 1))
 
     def step(part: Part, n_frames: int) -> None:
-        led = part.behind(block(part, part.stack(queues, CONV_LEAD, n_frames)).features, widening.lookback)
+        led = part.behind(block(part, part.stack(queues, CONV_LEAD, n_frames, dtype)).features, widening.lookback)
         widened = widening(led, *_n_widened(part, widening, led))
         part.put(following[0], widened)
         n_missing = count_frames(part.kept[following[1]]) - count_frames(part.kept[following[0]])
@@ -162,22 +181,27 @@ def up_stage(number: int, stage: UpStage) -> Stage:
     return step
 
 
-def last_stage(model: UNet) -> Stage:
+def last_stage(model: UNet, counts: bool) -> Stage:
     """To what the sigmoid makes masks of.
 
     The output's convolution has dilation 2 and so never mixes even and odd frames or bins: it hears each quarter of
     what was widened by itself, and only its few results take turns.
     """
     number = len(model.decoder)
-    kind = FewerProducts if model.config.is_wide and model.widen.weight.device.type == "cpu" else Widening
-    widening = kind(model.widen.weight.transpose(-2, -1), model.widen_norm, rectify=True)
-    output = Convolution(model.output.weight.transpose(-2, -1), model.output.bias)
+    weight, output_weight = model.widen.weight.transpose(-2, -1), model.output.weight.transpose(-2, -1)
+    if counts:
+        widening = _eight_bit_widening(weight, model.widen_norm)
+        output: Convolution = EightBitConvolution(output_weight, model.output.bias, gives=output_weight.dtype)
+    else:
+        kind = FewerProducts if model.config.is_wide and weight.device.type == "cpu" else Widening
+        widening, output = kind(weight, model.widen_norm, rectify=True), Convolution(output_weight, model.output.bias)
+    dtype = torch.uint8 if counts else weight.dtype
     lead = Lead(output.reach // 2, output.reach)
     names = [[f"output {i}{j}" for j in (0, 1)] for i in (0, 1)]
 
     def step(part: Part, n_frames: int) -> None:
         led = part.behind(
-            part.stack((inner_queue(number), skip_queue(number)), _lead_of(widening), n_frames).features,
+            part.stack((inner_queue(number), skip_queue(number)), _lead_of(widening), n_frames, dtype).features,
             widening.lookback,
         )
         rooms = [
@@ -208,6 +232,8 @@ class UNetLayers:
         dtype: Of its features.
         device: Where its weights are.
         waits_coarsely: See `UNet`.
+        magnitude_step: See `UNet`.
+        n_counted: So many stages from the outermost on hear features in whole steps of eight bits.
         encoder: Its stages.
         bottleneck: Its layers.
         decoder: Its stages, the last of which gives what masks are made of.
@@ -217,9 +243,16 @@ class UNetLayers:
     dtype: torch.dtype
     device: torch.device
     waits_coarsely: bool
+    magnitude_step: float
+    n_counted: int
     encoder: Sequence[_LedLayer]
     bottleneck: Sequence[_Layer]
     decoder: Sequence[Stage]
+
+
+def _counts(model: UNet) -> bool:
+    """Whether its features are in steps, and there are convolutions for them."""
+    return model.magnitude_step != 1 and model.output.weight.device.type == "cpu" and has_operators()
 
 
 def can_stream(model: nn.Module) -> bool:
@@ -235,22 +268,30 @@ def layers_of(model: UNet) -> UNetLayers:
     """
     if not can_stream(model) or model.training:
         raise ValueError("only a U-Net with local attention, outside training, can hear a track in parts")
-    encoder = [d3_layer(f"encoder.{i}", cast("D3Block", block), NO_LEAD) for i, block in enumerate(model.encoder)]
+    n_counted, dtype = N_COUNTED if _counts(model) else 0, model.output.weight.dtype
+    n_stages = len(model.encoder)
+    encoder = []
+    for i, each in enumerate(model.encoder):
+        block = cast("D3Block", each)
+        types = [torch.uint8 if i < n_counted and (i or k) else dtype for k in range(len(block.blocks))]
+        encoder.append(d3_layer(f"encoder.{i}", block, NO_LEAD, [*types, dtype]))
     bottleneck = [
         attention_layer(f"bottleneck.{i}", attention, cast("nn.BatchNorm2d", model.bottleneck[i + 1]))
         for i, attention in enumerate(model.bottleneck)
         if isinstance(attention, LocalAttention)
     ]
-    decoder = [up_stage(i, cast("UpStage", stage)) for i, stage in enumerate(model.decoder)]
+    decoder = [up_stage(i, cast("UpStage", stage), n_stages - i < n_counted) for i, stage in enumerate(model.decoder)]
     weight = model.output.weight
     return UNetLayers(
         model.config,
         weight.dtype,
         weight.device,
         model.waits_coarsely,
+        model.magnitude_step,
+        n_counted,
         encoder,
         bottleneck,
-        [*decoder, last_stage(model)],
+        [*decoder, last_stage(model, n_counted > 1)],
     )
 
 

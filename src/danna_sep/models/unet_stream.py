@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from danna_sep.models.convolution import framed
+from danna_sep.models.eight_bits import rounded
 from danna_sep.models.frame_queues import Part, count_frames, without_rooms
 from danna_sep.models.unet import UNSEEN_MASK, heard, mask_above
 from danna_sep.models.unet_layers import CONV_LEAD, LOGITS, UNetLayers, inner_queue, skip_queue
@@ -96,14 +97,16 @@ class UNetStream:
 
     def _encode(self, magnitude: Magnitude, is_last: bool) -> None:
         part = Part(dict(self._kept), is_last, self._coarse)
-        features = heard(magnitude, self.layers.config, self.layers.dtype)
+        layers = self.layers
+        features = heard(magnitude, layers.config, layers.dtype, layers.magnitude_step)
         features = framed(features.transpose(-2, -1))
-        outermost = len(self.layers.encoder) - 1
-        for i, block in enumerate(self.layers.encoder):
+        outermost = len(layers.encoder) - 1
+        for i, block in enumerate(layers.encoder):
             led = block(part, part.led(f"encoder.{i} led", features, CONV_LEAD))
             features = part.pool(f"pool.{i}", led.features)
+            features = rounded(features) if i + 1 < layers.n_counted else features
             part.put_apart(skip_queue(outermost - i) if i < outermost else inner_queue(0), features)
-        for attention in self.layers.bottleneck:
+        for attention in layers.bottleneck:
             features = attention(part, features)
         part.put(skip_queue(0), features)
         self._kept = part.kept

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 import torch
@@ -47,6 +47,7 @@ class Widening:
         norm: Its statistics stand still.
         dtype: Of the features.
         rectify: Whether negative results become zero.
+        convolution: What computes each quarter.
 
     Attributes:
         n_outputs: Features of the result.
@@ -54,13 +55,19 @@ class Widening:
     """
 
     def __init__(
-        self, weight: Tensor, norm: nn.BatchNorm2d, dtype: torch.dtype | None = None, *, rectify: bool = False
+        self,
+        weight: Tensor,
+        norm: nn.BatchNorm2d,
+        dtype: torch.dtype | None = None,
+        *,
+        rectify: bool = False,
+        convolution: Callable[..., Convolution] = Convolution,
     ) -> None:
         dtype = dtype or weight.dtype
         taps, shift = combined(weight, norm)
         self.n_outputs, self.lookback = len(taps), taps.shape[-1] // 4
         self._convolutions = [
-            [_quarter(taps.to(dtype), shift.to(dtype), i, j, rectify) for j in (0, 1)] for i in (0, 1)
+            [_quarter(taps.to(dtype), shift.to(dtype), i, j, rectify, convolution) for j in (0, 1)] for i in (0, 1)
         ]
 
     def into(self, quarters: Quarters, features: FramedFeatures) -> None:
@@ -100,10 +107,12 @@ def combined(weight: Tensor, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
     return (weight * scale[:, None, None]).transpose(0, 1).flip(-2, -1), shift
 
 
-def _quarter(taps: Tensor, shift: Tensor, i: int, j: int, rectify: bool) -> Convolution:
+def _quarter(
+    taps: Tensor, shift: Tensor, i: int, j: int, rectify: bool, convolution: Callable[..., Convolution]
+) -> Convolution:
     reach = taps.shape[-1] // 2
     some = taps[..., (i + reach) % 2 :: 2, (j + reach) % 2 :: 2]
-    return Convolution(some, shift, bin_padding=some.shape[-1] // 2 if some.shape[-1] % 2 else 0, rectify=rectify)
+    return convolution(some, shift, bin_padding=some.shape[-1] // 2 if some.shape[-1] % 2 else 0, rectify=rectify)
 
 
 def widen_and_norm(widen: nn.ConvTranspose2d, norm: nn.BatchNorm2d, features: Features) -> Features:
