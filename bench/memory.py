@@ -5,7 +5,7 @@
 Separates generated stereo noise with tones, in a process of its own for each length, and prints the most memory that
 it ever held, as the operating system counts it. `--full-size` takes the paper's sizes with random parameters, as the
 preset "original"; else the weights that ship. `--without-bfloat16` separates as on a processor that has no
-instructions for such numbers: in single precision, but for what waits. Needs free disk
+instructions for such numbers, nor for whole ones: in single precision, but for what waits. Needs free disk
 for the results, about 85 MB a minute.
 """
 
@@ -25,7 +25,7 @@ import soundfile
 
 WITHOUT_BFLOAT16 = """
 from danna_sep.models import precision
-precision.has_fast_bf16 = lambda: False
+precision.has_fast_bf16 = precision.has_fast_int8 = lambda: False
 from danna_sep.cli import main
 main()
 """

@@ -8,7 +8,8 @@ the song twice, the first time no more than 20 s of it: "at first" is that call,
 "s per s of audio" and what follows is the second. "raised" means that the C library keeps freed memory
 (`danna_sep.allocator`), as `danna-sep` always has it do; without, it works as installed. norbert computes in double
 precision, as in the original; ours in single. Peers overlap segments as they do by default: htdemucs a quarter, ours a
-sixth. Needs the developers' packages. `--out` writes the tables to a Markdown file as well.
+sixth. In int8 the U-Net hears magnitudes to the power 0.3, for as they are they are not counted in steps: as many
+products. Needs the developers' packages. `--out` writes the tables to a Markdown file as well.
 """
 
 from __future__ import annotations
@@ -36,12 +37,23 @@ FIRST_S = 20.0
 # contestant -> (what it is, allocator raised); the first of each list is what the others are compared with
 CONTESTS: dict[str, list[tuple[str, bool]]] = {
     **{
-        name: [("original", False), ("original", True), ("f32", True), ("bf16", True), ("f32", False)]
-        for name in ("danna", "xumx", "unet", "demucs")
+        name: [("original", False), ("original", True), ("f32", True), ("bf16", True), ("int8", True), ("f32", False)]
+        for name in ("danna", "unet")
     },
-    "peers": [("htdemucs", False), ("htdemucs", True), ("danna-f32", False), ("danna-f32", True), ("danna-bf16", True)],
+    **{
+        name: [("original", False), ("original", True), ("f32", True), ("bf16", True), ("f32", False)]
+        for name in ("xumx", "demucs")
+    },
+    "peers": [
+        ("htdemucs", False),
+        ("htdemucs", True),
+        ("danna-f32", False),
+        ("danna-f32", True),
+        ("danna-bf16", True),
+        ("danna-int8", True),
+    ],
     "umx": [("openunmix", False), ("openunmix", True), ("xumx-f32", False), ("xumx-f32", True), ("xumx-bf16", True)],
-    "bundle": [("f32", True), ("bf16", True)],
+    "bundle": [("f32", True), ("bf16", True), ("int8", True)],
     "wiener": [("norbert", False), ("norbert", True), ("ours", False), ("ours", True)],
 }
 MODELS = ("xumx", "unet", "demucs")
@@ -57,13 +69,24 @@ def song(seconds: float) -> Any:
     return np.tile(samples, -(-n_samples // samples.shape[1]))[:, :n_samples].copy()
 
 
-def network(name: str) -> Any:
+def network(name: str, precision: str = "f32") -> Any:
+    """The paper's, but for the power of magnitudes where the U-Net is to count."""
     import torch
 
     from danna_sep.models import build
+    from danna_sep.models.precision import lower, lowers, resolve_precision
+    from danna_sep.models.steps import count_in_steps
 
     torch.manual_seed(MODELS.index(name))
-    return build(name, {}).eval().requires_grad_(False)
+    counts = name == "unet" and resolve_precision(precision, "cpu") == "int8"
+    model: Any = build(name, {"input_power": 0.3} if counts else {}).eval().requires_grad_(False)
+    if counts:
+        count_in_steps(model)
+    if lowers(precision):
+        lower(model)
+    if name == "unet":
+        model.waits_coarsely = precision != "f32"
+    return model
 
 
 def contestant(contest: str, who: str) -> Callable[[Any], Any]:
@@ -71,7 +94,6 @@ def contestant(contest: str, who: str) -> Callable[[Any], Any]:
     from danna_sep import load
     from danna_sep.blending import Blend
     from danna_sep.models import demucs_framed, unet_framed
-    from danna_sep.models.precision import lower
     from danna_sep.separators import MaskSeparator, WaveformSeparator
     from danna_sep.streaming import default_segment_s, segment_grid, stream
     from danna_sep.weights.originals import ORIGINAL_BLEND
@@ -86,11 +108,7 @@ def contestant(contest: str, who: str) -> Callable[[Any], Any]:
     def ours(names: tuple[str, ...], precision: str) -> Any:
         separators: dict[str, Any] = {}
         for name in names:
-            model = network(name)
-            if precision == "bf16":
-                lower(model)
-                if name == "unet":
-                    model.waits_coarsely = True
+            model = network(name, precision)
             if name == "demucs":
                 separators[name] = WaveformSeparator(demucs_framed.framed(model))
             else:
@@ -245,17 +263,12 @@ def whole(precision: str) -> Any:
     """Our networks and filter, on whole tracks as the original hears them."""
     from danna_sep.blending import Blend
     from danna_sep.convert import OriginalDemucs
-    from danna_sep.models.precision import lower
     from danna_sep.separators import MaskSeparator
     from danna_sep.weights.originals import ORIGINAL_BLEND
 
     parts: dict[str, Any] = {}
     for name in MODELS:
-        model = network(name)
-        if precision == "bf16":
-            lower(model)
-            if name == "unet":
-                model.waits_coarsely = True
+        model = network(name, precision)
         if name == "demucs":
             parts[name] = OriginalDemucs(model)
         else:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import danna_sep
 from danna_sep.errors import ConfigError
 from danna_sep.models import XUMX, Demucs, DemucsConfig, UNet, UNetConfig, XUMXConfig, precision
-from danna_sep.models.precision import has_fast_bf16, lower, resolve_precision
+from danna_sep.models.precision import has_fast_bf16, has_fast_int8, lower, lowers, resolve_precision
 from danna_sep.models.unet_framed import FramedUNet
 from danna_sep.separators import MaskSeparator
 from danna_sep.training import processes
@@ -57,17 +57,25 @@ def test_near_single_precision(name: str) -> None:
 def test_shipped_weights_lose_nothing_audible(name: str) -> None:
     """Ten seconds of a real song: the difference is far below what the stems lack."""
     mixture = soundfile.read(EXCERPT, frames=441000, dtype="float32")[0].T
-    single, lowered = (danna_sep.separate(mixture, 44100, name, precision=each) for each in ("f32", "bf16"))
-    for stem, samples in single.items():
-        difference = samples - lowered[stem]
-        assert 10 * np.log10(np.square(samples).sum() / np.square(difference).sum()) > 30, stem
-        assert np.isfinite(lowered[stem]).all()
+    single = danna_sep.separate(mixture, 44100, name, precision="f32")
+    for other, least_db in (("bf16", 30), ("int8", 24)) if has_fast_int8() else (("bf16", 30),):
+        lowered = danna_sep.separate(mixture, 44100, name, precision=other)
+        for stem, samples in single.items():
+            assert np.isfinite(lowered[stem]).all()
+            assert distance_db(torch.from_numpy(samples), torch.from_numpy(lowered[stem])) > least_db, (other, stem)
 
 
 def test_automatic_choice(monkeypatch: pytest.MonkeyPatch) -> None:
-    for fast, chosen in ((True, "bf16"), (False, "f32")):
+    for whole, fast, chosen in (
+        (False, True, "bf16"),
+        (False, False, "f32"),
+        (True, True, "int8"),
+        (True, False, "int8"),
+    ):
+        monkeypatch.setattr(precision, "has_fast_int8", lambda whole=whole: whole)
         monkeypatch.setattr(precision, "has_fast_bf16", lambda fast=fast: fast)
         assert resolve_precision("auto", "cpu") == chosen
+        assert lowers(chosen) == fast
         assert resolve_precision("auto", "cuda") == "f32"
         assert resolve_precision("auto", "cpu", whole=True) == "f32"
         assert {resolve_precision(each, "cpu", whole=True) for each in ("f32", "bf16")} == {"f32", "bf16"}
@@ -83,6 +91,13 @@ def test_processor_without_instructions(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert not has_fast_bf16()
     (tmp_path / "cpuinfo").write_text("flags : fpu avx2 avx512_bf16 avx512f\n")
     assert has_fast_bf16()
+    monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: False, raising=False)
+    monkeypatch.setattr(precision, "has_operators", lambda: True)
+    assert not has_fast_int8()
+    (tmp_path / "cpuinfo").write_text("flags : fpu avx2 avx512_vnni avx512f\n")
+    assert has_fast_int8()
+    monkeypatch.setattr(precision, "has_operators", lambda: False)
+    assert not has_fast_int8()
 
 
 def test_default_is_the_automatic_choice(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,6 +123,7 @@ def test_what_waits_is_coarse_unless_single_precision_was_asked_for(monkeypatch:
     mixture = torch.from_numpy(soundfile.read(EXCERPT, frames=441000, dtype="float32")[0].T)
     stems = {}
     monkeypatch.setattr(precision, "has_fast_bf16", lambda: False)
+    monkeypatch.setattr(precision, "has_fast_int8", lambda: False)
     for asked, coarse in (("auto", True), ("bf16", True), ("f32", False)):
         separator = danna_sep.load("unet", device="cpu", precision=asked)
         assert waits_coarsely(separator) == coarse
@@ -126,9 +142,34 @@ def test_training_falls_back_where_bfloat16_is_slow(monkeypatch: pytest.MonkeyPa
         assert [arithmetic_on("mps", each) for each in ("f32", "bf16", "f16")] == ["f32", "bf16", "bf16"]
 
 
-def test_what_is_refused() -> None:
+def test_what_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match="no precision 'half'; there are auto, f32, bf16"):
         danna_sep.load("xumx", precision="half")
+    with pytest.raises(ConfigError, match="int8 needs a CPU with AVX-512 VNNI; use auto"):
+        resolve_precision("int8", "cuda")
+    monkeypatch.setattr(precision, "has_fast_int8", lambda: False)
+    with pytest.raises(ConfigError, match="int8 needs a CPU with AVX-512 VNNI; use auto"):
+        danna_sep.load("unet", device="cpu", precision="int8")
     separator = danna_sep.load("xumx")
     with pytest.raises(ConfigError, match="precision is settled when a separator is loaded"):
         danna_sep.separate(np.zeros((2, 100), np.float32), 44100, separator, precision="f32")
+
+
+@pytest.mark.skipif(not has_fast_int8(), reason="this processor has no sums of eight bits")
+def test_whole_numbers_are_where_they_can_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the U-Nets that ship, the rest in bfloat16 or single precision as is fast; and nowhere in other networks."""
+    for fast, dtype in ((True, torch.bfloat16), (False, torch.float32)):
+        monkeypatch.setattr(precision, "has_fast_bf16", lambda fast=fast: fast)
+        separator = danna_sep.load("danna", device="cpu", precision="int8")
+        assert isinstance(separator, danna_sep.Blend)
+        for part in separator.separators.values():
+            assert isinstance(part, MaskSeparator)
+            assert isinstance(part.model, FramedUNet)
+            assert (part.model.layers.n_counted, part.model.layers.dtype) == (2, dtype)
+    single, other = (danna_sep.load("unet", device="cpu", precision=each) for each in ("f32", "bf16"))
+    for loaded in (single, other):
+        assert isinstance(loaded, danna_sep.Blend)
+        unet = loaded.separators["unet"]
+        assert isinstance(unet, MaskSeparator)
+        assert isinstance(unet.model, FramedUNet)
+        assert unet.model.layers.n_counted == 0

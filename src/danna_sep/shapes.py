@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from jaxtyping import Complex, Float
+from jaxtyping import Complex, Float, Real
 from torch import Tensor
 
 Mixture: TypeAlias = Float[Tensor, "*batch channel time"]
@@ -19,7 +19,7 @@ Magnitude: TypeAlias = Float[Tensor, "*batch channel bin frame"]
 StemMagnitudes: TypeAlias = Float[Tensor, "*batch source channel bin frame"]
 Features: TypeAlias = Float[Tensor, "batch _feature _bin _frame"]
 """What flows inside a 2-D network; a layer may change all axes but the first."""
-FramedFeatures: TypeAlias = Float[Tensor, "batch _feature _frame _bin"]
-"""The same where frames come in parts."""
+FramedFeatures: TypeAlias = Real[Tensor, "batch _feature _frame _bin"]
+"""The same where frames come in parts; or whole numbers of steps, see `models/steps.py`."""
 Sequence: TypeAlias = Float[Tensor, "batch _feature _time"]
 """What flows inside a 1-D network; likewise."""

@@ -45,6 +45,7 @@ class Convolution:
         self._padding: tuple[int, int] = (0, n_bins // 2 * dilation if bin_padding is None else bin_padding)
         self._lost_bins = (n_bins - 1) * dilation - 2 * self._padding[1]
         self._bias = None if bias is None else bias.detach()
+        self._gives: torch.dtype | None = None  # that of the features
         # Replaced as a whole: threads that separate with the same network share it.
         self._laid_out: tuple[torch.Size | None, Tensor] = (None, framed(weight.detach()))
         self._fuses = fuses(weight)
@@ -53,7 +54,7 @@ class Convolution:
         """Of `reach` fewer frames; of none where there are no more than `reach`."""
         n_frames, n_bins = max(0, features.shape[2] - self.reach), max(0, features.shape[3] - self._lost_bins)
         if not n_frames or not n_bins:
-            return features.new_empty(len(features), self.n_outputs, n_frames, n_bins)
+            return features.new_empty(len(features), self.n_outputs, n_frames, n_bins, dtype=self._gives)
         return self._convolved(framed(features), self.rectify)
 
     def onto(self, total: FramedFeatures, features: FramedFeatures) -> FramedFeatures:

@@ -1,0 +1,95 @@
+"""Convolutions of whole numbers of eight bits are exact: nothing overflows, and results are rounded once."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from danna_sep.models.convolution import framed
+from danna_sep.models.eight_bits import EightBitConvolution, rounded
+from danna_sep.models.precision import has_fast_int8
+
+SIZES = [(8, 11), (1, 11), (7, 3), (8, 11), (30, 65)]
+"""Frames and bins, which come and go: weights are laid out anew."""
+
+on_such_processors = pytest.mark.skipif(not has_fast_int8(), reason="this processor has no sums of eight bits")
+
+
+def weights(kernel: tuple[int, int], n_inputs: int = 12, n_outputs: int = 40) -> tuple[Tensor, Tensor]:
+    rng = torch.Generator().manual_seed(0)
+    weight = torch.randn(n_outputs, n_inputs, *kernel, generator=rng)
+    weight[0] = 0  # an output that hears nothing
+    weight[1] *= 1e4  # one whose scale is far from the others'
+    return weight, torch.randn(n_outputs, generator=rng)
+
+
+def in_eight_bits(weight: Tensor) -> Tensor:
+    """What is left of weights with a scale an output."""
+    scale = weight.double().abs().amax((1, 2, 3), keepdim=True).clamp(min=1e-30) / 127
+    return (weight.double() / scale).round() * scale
+
+
+def steps(n_frames: int, n_bins: int, n_features: int = 12, most: int = 255) -> Tensor:
+    rng = torch.Generator().manual_seed(n_frames)
+    drawn = torch.randint(0, most + 1, (1, n_features, n_frames, n_bins), generator=rng)
+    return framed(drawn.to(torch.uint8))
+
+
+@on_such_processors
+@pytest.mark.parametrize("gives", [torch.float32, torch.bfloat16, torch.uint8])
+@pytest.mark.parametrize(("kernel", "dilation"), [((3, 3), 1), ((3, 3), 2), ((1, 2), 1), ((2, 1), 1), ((2, 3), 1)])
+@torch.no_grad()
+def test_it_is_the_convolution(kernel: tuple[int, int], dilation: int, gives: torch.dtype) -> None:
+    """Of features as large as they can be, too: products of eight bits overflow sixteen where hardware lacks sums."""
+    weight, bias = weights(kernel)
+    padding = 0 if kernel[1] == 2 else dilation * (kernel[1] // 2)
+    for rectify in (False, True):
+        for given in (bias, None):
+            convolve = EightBitConvolution(weight, given, dilation, padding, rectify=rectify, gives=gives)
+            for n_frames, n_bins in SIZES:
+                heard = steps(n_frames + convolve.reach + 3, n_bins)[:, :, 2:-1]
+                exact = F.conv2d(
+                    heard.double(),
+                    in_eight_bits(weight),
+                    None if given is None else given.double(),
+                    padding=(0, padding),
+                    dilation=dilation,
+                )
+                found = convolve(heard)
+                assert found.dtype == gives
+                if gives == torch.uint8:
+                    # A half may go either way.
+                    assert float((found.double() - exact.clamp(0, 255)).abs().max()) < 0.501
+                else:
+                    exact = exact.relu() if rectify else exact
+                    least = 1e-2 if gives == torch.bfloat16 else 1e-5
+                    torch.testing.assert_close(found.double(), exact, rtol=least, atol=least)
+
+
+@on_such_processors
+@torch.no_grad()
+def test_many_large_products_do_not_overflow() -> None:
+    """434 features of 255 steps by weights that are all as large as they get."""
+    weight = torch.ones(16, 434, 3, 3)
+    weight[::2] = -1
+    found = EightBitConvolution(weight, None, gives=torch.float32)(framed(torch.full((1, 434, 5, 7), 255).byte()))
+    assert found[0, :, 1, 3].tolist() == pytest.approx([-255 * 434 * 9, 255 * 434 * 9] * 8, rel=1e-6)
+
+
+@on_such_processors
+@torch.no_grad()
+def test_of_too_few_frames_or_bins_there_is_nothing() -> None:
+    weight, bias = weights((3, 2))
+    convolve = EightBitConvolution(weight, bias, bin_padding=0)
+    assert convolve(steps(2, 5)).shape == (1, 40, 0, 4)
+    assert convolve(steps(5, 1)).shape == (1, 40, 3, 0)
+
+
+def test_rounded_to_the_nearest_step_and_no_further_than_there_are() -> None:
+    features = torch.tensor([0.0, 0.4, 0.6, 17.2, 254.9, 255.4, 256.0, 1e6, float("inf")])
+    for dtype in (torch.float32, torch.bfloat16):
+        assert rounded(features.to(dtype)).tolist() == [0, 0, 1, 17, 255, 255, 255, 255, 255]
+    whole = rounded(features)
+    assert rounded(whole) is whole
