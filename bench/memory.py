@@ -1,10 +1,12 @@
 """Peak memory of `danna-sep separate` against the length of the file.
 
-    python bench/memory.py [--minutes 5 60] [--full-size] [--preset danna] [--without-bfloat16]
+    python bench/memory.py [--minutes 5 60] [--full-size [--input-power 0.3]] [--preset danna]
+        [--precision auto] [--without-bfloat16]
 
 Separates generated stereo noise with tones, in a process of its own for each length, and prints the most memory that
 it ever held, as the operating system counts it. `--full-size` takes the paper's sizes with random parameters, as the
-preset "original"; else the weights that ship. `--without-bfloat16` separates as on a processor that has no
+preset "original", of which the U-Net counts in whole steps, where the processor is fast in them, if it hears magnitudes
+to a power; else the weights that ship. `--without-bfloat16` separates as on a processor that has no
 instructions for such numbers, nor for whole ones: in single precision, but for what waits. Needs free disk
 for the results, about 85 MB a minute.
 """
@@ -40,16 +42,16 @@ def write_song(path: Path, minutes: float) -> None:
             file.write(tone + 0.1 * rng.standard_normal((44100, 2)))
 
 
-def write_full_size(home: Path) -> None:
+def write_full_size(home: Path, input_power: float) -> None:
     """The paper's networks with random parameters, where the preset "original" looks for them."""
     import torch
 
     os.environ["DANNA_SEP_HOME"] = str(home)
     from danna_sep import weights
-    from danna_sep.models import XUMX, Demucs, UNet
+    from danna_sep.models import XUMX, Demucs, UNet, UNetConfig
 
     torch.manual_seed(0)
-    for name, model in (("xumx", XUMX()), ("unet", UNet()), ("demucs", Demucs())):
+    for name, model in (("xumx", XUMX()), ("unet", UNet(UNetConfig(input_power=input_power))), ("demucs", Demucs())):
         path = weights.user_folder() / f"original-{name}.safetensors"
         path.parent.mkdir(parents=True, exist_ok=True)
         notes = {"licence": "none", "origin": "random parameters"}
@@ -61,7 +63,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, nargs="+", default=[5, 60])
     parser.add_argument("--full-size", action="store_true")
+    parser.add_argument("--input-power", type=float, default=1.0)
     parser.add_argument("--preset", default="danna")
+    parser.add_argument("--precision", default="auto")
     parser.add_argument("--without-bfloat16", action="store_true")
     arguments = parser.parse_args()
     program = ["-c", WITHOUT_BFLOAT16] if arguments.without_bfloat16 else ["-m", "danna_sep"]
@@ -70,7 +74,8 @@ def main() -> None:
         if arguments.full_size:
             # In a process of its own, so that what it needs does not count.
             make = (
-                f"import runpy, pathlib; runpy.run_path({__file__!r})['write_full_size'](pathlib.Path({str(home)!r}))"
+                f"import runpy, pathlib; runpy.run_path({__file__!r})['write_full_size']"
+                f"(pathlib.Path({str(home)!r}), {arguments.input_power})"
             )
             subprocess.run([sys.executable, "-c", make], check=True)
         preset = "original" if arguments.full_size else arguments.preset
@@ -79,10 +84,9 @@ def main() -> None:
             song = Path(folder) / "song.wav"
             write_song(song, minutes)
             command = [sys.executable, *program, "separate", str(song), "--preset", preset, "--out", folder]
+            command += ["--precision", arguments.precision, "--overwrite", "--quiet"]
             start = time.monotonic()
-            process = subprocess.Popen(
-                [*command, "--overwrite", "--quiet"], env={**os.environ, "DANNA_SEP_HOME": str(home)}
-            )
+            process = subprocess.Popen(command, env={**os.environ, "DANNA_SEP_HOME": str(home)})
             _, status, usage = os.wait4(process.pid, 0)
             spent = time.monotonic() - start
             if status:

@@ -19,8 +19,9 @@ import torch
 
 import danna_sep
 from danna_sep.evaluation.metrics import mdx_sdr_db
+from danna_sep.models.precision import has_fast_int8
 
-PRECISIONS = ("f32", "bf16", "int8")
+PRECISIONS = ("f32", "bf16", "int8") if has_fast_int8() else ("f32", "bf16")
 BANDS_HZ = ((0, 250), (250, 1000), (1000, 4000), (4000, 8000), (8000, 16000))
 
 

@@ -74,11 +74,11 @@ def network(name: str, precision: str = "f32") -> Any:
     import torch
 
     from danna_sep.models import build
-    from danna_sep.models.precision import lower, lowers, resolve_precision
+    from danna_sep.models.precision import lower, lowers
     from danna_sep.models.steps import count_in_steps
 
     torch.manual_seed(MODELS.index(name))
-    counts = name == "unet" and resolve_precision(precision, "cpu") == "int8"
+    counts = name == "unet" and precision == "int8"
     model: Any = build(name, {"input_power": 0.3} if counts else {}).eval().requires_grad_(False)
     if counts:
         count_in_steps(model)
@@ -214,7 +214,9 @@ def measured_apart(contest: str, who: str, raised: bool, seconds: float) -> dict
 
 
 def table(contest: str, seconds: float, rounds: int) -> str:
-    entries = CONTESTS[contest]
+    from danna_sep.models.precision import has_fast_int8
+
+    entries = [entry for entry in CONTESTS[contest] if has_fast_int8() or not entry[0].endswith("int8")]
     results: list[list[dict[str, float]]] = [[] for _ in entries]
     for _ in range(rounds):
         for entry, result in zip(entries, results, strict=True):

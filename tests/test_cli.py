@@ -25,6 +25,7 @@ from danna_sep.errors import (
     UnreadableAudio,
     WriteFailed,
 )
+from danna_sep.models.precision import resolve_precision
 
 
 def test_start_is_light() -> None:
@@ -213,6 +214,8 @@ def test_doctor(capfd: pytest.CaptureFixture[str], tiny: Path, tmp_path: Path, m
         assert name in checks
     assert checks["codec wav"]["state"] == "ok"
     assert "4 stems" in checks["self-test"]["text"]
+    assert resolve_precision("auto", "cpu") in checks["precision"]["text"]
+    assert "VNNI" in checks["precision"]["text"]
     assert str(tiny) in checks["weights provisional-unet"]["text"]
     assert not (tmp_path / "new").exists()
     home = tmp_path / "home"

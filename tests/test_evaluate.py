@@ -33,6 +33,7 @@ from danna_sep.evaluation.results import (
 )
 from danna_sep.evaluation.spool import Spool
 from danna_sep.evaluation.systems import PresetSystem, StemFolder, choose
+from danna_sep.models.precision import has_fast_bf16
 from danna_sep.options import Options
 from danna_sep.songs import Song, find_songs
 from danna_sep.types import SAMPLE_RATE
@@ -206,6 +207,7 @@ def test_a_preset_is_measured_as_users_run_it(tmp_path: Path, tiny: Path, whole:
         "shifts": 1,
         "whole": whole,
         "precision": api.resolve_precision("auto", "cpu", whole),
+        "bfloat16": has_fast_bf16() and not whole,
         "rounds_for_memory": not whole,
     }
     assert re.fullmatch("[0-9a-f]{64}", about["weights"]["unet"]["sha256"])

@@ -87,6 +87,26 @@ def test_the_largest_feature_fits_eight_bits() -> None:
     assert ((taken - features).abs() <= 0.01 * features).all()
 
 
+def test_whole_steps_wait_as_they_are_and_beside_others() -> None:
+    """What is stacked as whole steps is rounded, unless it is in them already; as other numbers they are the same."""
+    steps = torch.arange(240).byte().reshape(1, 4, 12, 5).contiguous(memory_format=torch.channels_last)
+    floats = (torch.arange(240) / 1.3).reshape(1, 4, 12, 5).contiguous(memory_format=torch.channels_last)
+    for dtype in (torch.uint8, torch.float32, torch.bfloat16):
+        part = Part({}, False, coarse=True)
+        part.put_apart("skip", steps[:, :, :7])
+        part.put_apart("skip", steps[:, :, 7:])
+        assert all(piece.dtype == torch.uint8 for piece in part.kept["skip"])
+        part.put("inner", floats)
+        part.put("narrow", floats[..., :3])
+        stacked = part.stack(("inner", "skip", "narrow"), LEAD, dtype=dtype).features[:, :, LEAD.at_first :]
+        assert stacked.dtype == dtype
+        expected = floats.round() if dtype == torch.uint8 else floats
+        assert torch.equal(stacked[:, :4], expected.to(dtype))
+        assert torch.equal(stacked[:, 4:8], steps.to(dtype))
+        assert torch.equal(stacked[:, 8:, :, :3], expected[..., :3].to(dtype))
+        assert not stacked[:, 8:, :, 3:].any()
+
+
 def test_memory_apart_serves_again() -> None:
     """And no more of it is kept than waited at once."""
     part = Part({}, False)

@@ -167,7 +167,7 @@ def _why(device: str) -> str:
 
     if device != "cpu":
         return f"others have not been measured on {device}"
-    whole = "AVX-512 VNNI" if has_fast_int8() else "no AVX-512 VNNI"
+    whole = "AVX-512 VNNI" if has_fast_int8() else "no AVX-512 VNNI that PyTorch uses"
     other = "AVX-512 BF16 or AMX" if has_fast_bf16() else "neither AVX-512 BF16 nor AMX"
     return f"this processor has {whole}, and {other}"
 

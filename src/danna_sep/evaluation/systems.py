@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from danna_sep import api, atomic, audio, preset_file, presets
 from danna_sep.errors import ConfigError, SongsError
-from danna_sep.models.precision import rounds_for_memory
+from danna_sep.models.precision import lowers, rounds_for_memory
 from danna_sep.options import DEFAULTS, Options
 from danna_sep.pipeline import stems_of_blocks
 from danna_sep.separators import Separator
@@ -75,7 +75,7 @@ class PresetSystem:
             WeightsError: Weights that are missing or damaged.
         """
         options = self.options
-        device = api.resolve_device(options.device)
+        precision = api.resolve_precision(options.precision, api.resolve_device(options.device), options.whole)
         return {
             "kind": "preset",
             "name": presets.label(self.preset),
@@ -88,7 +88,8 @@ class PresetSystem:
                 "overlap": options.overlap,
                 "shifts": options.shifts,
                 "whole": options.whole,
-                "precision": api.resolve_precision(options.precision, device, options.whole),
+                "precision": precision,
+                "bfloat16": lowers(precision),
                 "rounds_for_memory": rounds_for_memory(options.precision, options.whole),
             },
         }

@@ -29,6 +29,9 @@ class Convolution:
         rectify: Whether negative results become zero.
     """
 
+    _gives: torch.dtype | None = None
+    """Type of the results, if not that of the features."""
+
     def __init__(
         self,
         weight: Tensor,
@@ -45,7 +48,6 @@ class Convolution:
         self._padding: tuple[int, int] = (0, n_bins // 2 * dilation if bin_padding is None else bin_padding)
         self._lost_bins = (n_bins - 1) * dilation - 2 * self._padding[1]
         self._bias = None if bias is None else bias.detach()
-        self._gives: torch.dtype | None = None  # that of the features
         # Replaced as a whole: threads that separate with the same network share it.
         self._laid_out: tuple[torch.Size | None, Tensor] = (None, framed(weight.detach()))
         self._fuses = fuses(weight)

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from danna_sep.allocator import apart
-from danna_sep.models.eight_bits import rounded
+from danna_sep.models.whole_numbers import in_whole_steps
 from danna_sep.shapes import FramedFeatures
 
 
@@ -165,8 +165,8 @@ class Part:
     ) -> Led:
         """The next frames that are in all queues, or `n_frames` of them, as features of one stream.
 
-        Queues that have fewer bins get zeros. Of the first queue's type, if no other is given; see `rounded` for eight
-        bits.
+        Queues that have fewer bins get zeros. Of the first queue's type, if no other is given; see `in_whole_steps`
+        for eight bits.
         """
         n_in_all = min(count_frames(self.kept[queue]) for queue in queues)
         n_frames = n_in_all if n_frames is None else min(n_frames, n_in_all)
@@ -183,7 +183,7 @@ class Part:
             start = n_before
             for piece in pieces:
                 here = place[:, :, start : start + piece.shape[2]]
-                here[..., : piece.shape[3]] = rounded(piece) if stacked.dtype == torch.uint8 else piece
+                here[..., : piece.shape[3]] = in_whole_steps(piece) if stacked.dtype == torch.uint8 else piece
                 if piece.shape[3] < here.shape[3]:
                     here[..., piece.shape[3] :] = 0
                 start += piece.shape[2]

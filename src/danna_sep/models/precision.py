@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from danna_sep.errors import ConfigError
-from danna_sep.models.eight_bits import has_operators
+from danna_sep.models.whole_numbers import has_operators
 
 PRECISIONS: Final = ("auto", "f32", "bf16", "int8")
 
@@ -32,7 +32,7 @@ def resolve_precision(precision: str, device: torch.device | str, whole: bool = 
         raise ConfigError(f"no precision {precision!r}; there are {', '.join(PRECISIONS)}")
     is_cpu = torch.device(device).type == "cpu"
     if precision == "int8" and not (is_cpu and has_fast_int8()):
-        raise ConfigError("precision int8 needs a CPU with AVX-512 VNNI; use auto, bf16 or f32")
+        raise ConfigError("precision int8 needs a CPU with AVX-512 VNNI, and a PyTorch that uses it; take auto")
     if precision != "auto":
         return precision
     if whole or not is_cpu:
@@ -63,11 +63,12 @@ def has_fast_int8() -> bool:
 
     Smaller processors have a narrower kind (AVX-VNNI), on which nobody has measured it yet.
     """
-    return has_operators() and _has("_is_vnni_supported", "avx512_vnni")
+    has_wide = _has("_is_avx512_supported", "avx512f") and _has("_is_vnni_supported", "avx512_vnni")
+    return has_wide and has_operators()
 
 
 def _has(asked: str, flag: str) -> bool:
-    """What PyTorch says of this processor, or where it does not, the system."""
+    """Whether PyTorch says so of this processor, or the system does."""
     supported = getattr(torch.cpu, asked, None)
     if supported is not None and supported():
         return True

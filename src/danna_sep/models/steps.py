@@ -14,33 +14,33 @@ from torch import Tensor, nn
 
 from danna_sep.models.attention import LocalAttention
 from danna_sep.models.d3 import D2Block, D3Block
-from danna_sep.models.eight_bits import MOST
 from danna_sep.models.unet import UNet, UpStage
+from danna_sep.models.whole_numbers import MOST
 
 _SPREADS = 10
-"""Standard deviations above a norm's mean that a channel is counted to, at least; half of it costs as little."""
+"""Standard deviations above a norm's mean that a channel is counted to, at least."""
 _LARGEST_MAGNITUDE = 4096
 """Counted: a sine wave of four times full scale, through a window of 4096 samples."""
 _EVEN_ENOUGH = 0.5
-"""Power of magnitudes up to which they are counted: eight bits are too few for both loud and faint ones as they are."""
+"""Power up to which they are counted: eight bits are too few for both loud and faint ones as they are."""
 
 
-def can_count(model: nn.Module) -> bool:
-    """Whether `count_in_steps` takes it: a U-Net with local attention, of magnitudes evened out by a power."""
-    return (
-        isinstance(model, UNet) and model.config.bottleneck == "attention" and model.config.input_power <= _EVEN_ENOUGH
-    )
+def can_count(model: UNet) -> bool:
+    """Whether `count_in_steps` takes it: one with local attention that hears magnitudes to a power of 0.5 or less."""
+    return model.config.bottleneck == "attention" and model.config.input_power <= _EVEN_ENOUGH
 
 
 @torch.no_grad()
 def count_in_steps(model: UNet) -> None:
     """Scale all parameters, in place, so that each channel of features is counted in steps; once.
 
+    The network is then to separate with: what it counts magnitudes in is no parameter, and would not be saved.
+
     Raises:
         ValueError: It was counted before, or see `can_count`.
     """
     if model.magnitude_step != 1 or not can_count(model):
-        raise ValueError("only a U-Net with local attention that hears magnitudes to a power can count, and once")
+        raise ValueError("a U-Net that can count does so once; others have LSTMs or hear magnitudes nearly as they are")
     config = model.config
     largest = torch.tensor(float(_LARGEST_MAGNITUDE)) ** config.input_power
     step = _power_of_two(largest / MOST)

@@ -14,12 +14,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from danna_sep.models.attention import LocalAttention
-from danna_sep.models.convolution import Convolution
+from danna_sep.models.convolution import Convolution, fuses
 from danna_sep.models.d3 import D2Block, D3Block
-from danna_sep.models.eight_bits import EightBitConvolution, has_operators
 from danna_sep.models.fewer_products import FewerProducts
 from danna_sep.models.frame_queues import Lead, Led, Part, count_frames
+from danna_sep.models.precision import has_fast_int8
 from danna_sep.models.unet import UNet, UNetConfig, UpStage
+from danna_sep.models.whole_numbers import EightBitConvolution
 from danna_sep.models.widen import Quarters, Widening, scale_and_shift
 from danna_sep.shapes import FramedFeatures
 
@@ -36,8 +37,6 @@ def skip_queue(stage: int) -> str:
     return f"decoder.{stage} 1"
 
 
-N_COUNTED = 2
-"""Stages, from the outermost on, that hear whole steps; those inside do little, and hear means of means."""
 NO_LEAD = Lead(0, 0)
 CONV_LEAD = Lead(1, 2)
 """What a 3x3 convolution needs that is not dilated."""
@@ -67,17 +66,19 @@ def _d2(name: str, block: D2Block, outputs: Sequence[str], in_steps: bool) -> Ca
     """
     dtype, growth = cast("Tensor", block.convs[0].weight).dtype, block.growth
     last = len(outputs) - 1
-    convolutions = [
-        Convolution(weight.transpose(-2, -1), shift, 2**i, rectify=i == last)
-        for i, (weight, shift) in enumerate(block.scaled(i, dtype) for i in range(len(outputs)))
-    ]
-    if in_steps:
-        weight, shift = block.scaled(0, torch.float32)
-        convolutions[0] = EightBitConvolution(weight.transpose(-2, -1), shift, rectify=last == 0, gives=dtype)
+
+    def convolution_of(i: int) -> Convolution:
+        weight, shift = block.scaled(i, torch.float32 if in_steps and i == 0 else dtype)
+        weight, rectify = weight.transpose(-2, -1), i == last
+        if in_steps and i == 0:
+            return EightBitConvolution(weight, shift, rectify=rectify, gives=dtype)
+        return Convolution(weight, shift, 2**i, rectify=rectify)
+
+    first, *others = map(convolution_of, range(len(outputs)))
 
     def layer(part: Part, led: FramedFeatures) -> None:
-        yielded = convolutions[0](part.behind(led, 1))
-        for i, convolution in enumerate(convolutions[1:]):
+        yielded = first(part.behind(led, 1))
+        for i, convolution in enumerate(others):
             reach = convolution.reach
             own = part.led(f"{name}.{i}", yielded[:, :growth], Lead(reach // 2, reach), rectify=True)
             part.put(outputs[i], own.features[:, :, own.n_before :])
@@ -124,7 +125,7 @@ def attention_layer(name: str, attention: LocalAttention, norm: nn.BatchNorm2d) 
     output = _conv(f"{name}.output", Convolution(weight.to(dtype), shift.to(dtype), rectify=True))
 
     def layer(part: Part, features: FramedFeatures) -> FramedFeatures:
-        heads = project(part, features.to(dtype))
+        heads = project(part, features)
         inside = torch.ones(heads.shape[2], dtype=torch.bool, device=heads.device)
         if f"{name}.heads" in part.kept:
             (heads_before,), (inside_before,) = (part.kept[f"{name}.{kind}"] for kind in ("heads", "inside"))
@@ -233,7 +234,7 @@ class UNetLayers:
         device: Where its weights are.
         waits_coarsely: See `UNet`.
         magnitude_step: See `UNet`.
-        n_counted: So many stages from the outermost on hear features in whole steps of eight bits.
+        counts: Whether features are put together, and wait, in whole steps of eight bits.
         encoder: Its stages.
         bottleneck: Its layers.
         decoder: Its stages, the last of which gives what masks are made of.
@@ -244,7 +245,7 @@ class UNetLayers:
     device: torch.device
     waits_coarsely: bool
     magnitude_step: float
-    n_counted: int
+    counts: bool
     encoder: Sequence[_LedLayer]
     bottleneck: Sequence[_Layer]
     decoder: Sequence[Stage]
@@ -252,7 +253,7 @@ class UNetLayers:
 
 def _counts(model: UNet) -> bool:
     """Whether its features are in steps, and there are convolutions for them."""
-    return model.magnitude_step != 1 and model.output.weight.device.type == "cpu" and has_operators()
+    return model.magnitude_step != 1 and fuses(model.output.weight) and has_fast_int8()
 
 
 def can_stream(model: nn.Module) -> bool:
@@ -268,19 +269,18 @@ def layers_of(model: UNet) -> UNetLayers:
     """
     if not can_stream(model) or model.training:
         raise ValueError("only a U-Net with local attention, outside training, can hear a track in parts")
-    n_counted, dtype = N_COUNTED if _counts(model) else 0, model.output.weight.dtype
-    n_stages = len(model.encoder)
+    counts, dtype = _counts(model), model.output.weight.dtype
     encoder = []
     for i, each in enumerate(model.encoder):
         block = cast("D3Block", each)
-        types = [torch.uint8 if i < n_counted and (i or k) else dtype for k in range(len(block.blocks))]
+        types = [torch.uint8 if counts and (i or k) else dtype for k in range(len(block.blocks))]
         encoder.append(d3_layer(f"encoder.{i}", block, NO_LEAD, [*types, dtype]))
     bottleneck = [
         attention_layer(f"bottleneck.{i}", attention, cast("nn.BatchNorm2d", model.bottleneck[i + 1]))
         for i, attention in enumerate(model.bottleneck)
         if isinstance(attention, LocalAttention)
     ]
-    decoder = [up_stage(i, cast("UpStage", stage), n_stages - i < n_counted) for i, stage in enumerate(model.decoder)]
+    decoder = [up_stage(i, cast("UpStage", stage), counts) for i, stage in enumerate(model.decoder)]
     weight = model.output.weight
     return UNetLayers(
         model.config,
@@ -288,10 +288,10 @@ def layers_of(model: UNet) -> UNetLayers:
         weight.device,
         model.waits_coarsely,
         model.magnitude_step,
-        n_counted,
+        counts,
         encoder,
         bottleneck,
-        [*decoder, last_stage(model, n_counted > 1)],
+        [*decoder, last_stage(model, counts)],
     )
 
 

@@ -11,10 +11,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from danna_sep.models.convolution import framed
-from danna_sep.models.eight_bits import rounded
 from danna_sep.models.frame_queues import Part, count_frames, without_rooms
 from danna_sep.models.unet import UNSEEN_MASK, heard, mask_above
 from danna_sep.models.unet_layers import CONV_LEAD, LOGITS, UNetLayers, inner_queue, skip_queue
+from danna_sep.models.whole_numbers import in_whole_steps
 from danna_sep.shapes import Magnitude, StemMagnitudes
 
 _UNSEEN = math.log(UNSEEN_MASK / (1 - UNSEEN_MASK))
@@ -24,8 +24,9 @@ _UNSEEN = math.log(UNSEEN_MASK / (1 - UNSEEN_MASK))
 class UNetStream:
     """Masks of frames that come in parts: those of the whole track but for rounding, however it is cut.
 
-    If the network `waits_coarsely`, on a CPU, what waits for deeper layers is rounded to eight bits: about as coarse as
-    bfloat16, in half of its memory. What masks are made of is then kept in half precision, at most.
+    If the network `waits_coarsely`, on a CPU, what waits for deeper layers is rounded to eight bits, where it is not in
+    whole steps already: about as coarse as bfloat16, in half of its memory. What masks are made of is then kept in half
+    precision, at most.
 
     Nothing is computed twice. Masks can be had as soon as no later frame changes them: about a minute later in the
     paper's size, for the network sees as far.
@@ -104,7 +105,7 @@ class UNetStream:
         for i, block in enumerate(layers.encoder):
             led = block(part, part.led(f"encoder.{i} led", features, CONV_LEAD))
             features = part.pool(f"pool.{i}", led.features)
-            features = rounded(features) if i + 1 < layers.n_counted else features
+            features = in_whole_steps(features) if layers.counts and i < outermost else features
             part.put_apart(skip_queue(outermost - i) if i < outermost else inner_queue(0), features)
         for attention in layers.bottleneck:
             features = attention(part, features)

@@ -45,7 +45,7 @@ class Widening:
     Args:
         weight: Axes input, output, row, column: of an odd kernel, stride 2 and padding of half the kernel.
         norm: Its statistics stand still.
-        dtype: Of the features.
+        dtype: Of weights and biases as `convolution` gets them; that of `weight`, if not given.
         rectify: Whether negative results become zero.
         convolution: What computes each quarter.
 

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from danna_sep.models.convolution import framed
-from danna_sep.models.eight_bits import EightBitConvolution, rounded
 from danna_sep.models.precision import has_fast_int8
+from danna_sep.models.whole_numbers import EightBitConvolution, in_whole_steps
 
 SIZES = [(8, 11), (1, 11), (7, 3), (8, 11), (30, 65)]
 """Frames and bins, which come and go: weights are laid out anew."""
@@ -87,9 +87,12 @@ def test_of_too_few_frames_or_bins_there_is_nothing() -> None:
     assert convolve(steps(5, 1)).shape == (1, 40, 3, 0)
 
 
-def test_rounded_to_the_nearest_step_and_no_further_than_there_are() -> None:
-    features = torch.tensor([0.0, 0.4, 0.6, 17.2, 254.9, 255.4, 256.0, 1e6, float("inf")])
-    for dtype in (torch.float32, torch.bfloat16):
-        assert rounded(features.to(dtype)).tolist() == [0, 0, 1, 17, 255, 255, 255, 255, 255]
-    whole = rounded(features)
-    assert rounded(whole) is whole
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_rounded_to_the_nearest_step_and_no_further_than_there_are(dtype: torch.dtype) -> None:
+    """In bfloat16 most of them lie next to each other: half a step more, and every other one would be the next."""
+    whole = torch.arange(256, dtype=dtype)
+    assert torch.equal(in_whole_steps(whole[None, :, None, None])[0, :, 0, 0], torch.arange(256).byte())
+    features = torch.tensor([0.0, 0.4, 0.6, 17.2, 254.9, 255.4, 256.0, 1e6, float("inf")])[None, :, None, None]
+    steps = in_whole_steps(features.to(dtype))
+    assert steps.flatten().tolist() == [0, 0, 1, 17, 255, 255, 255, 255, 255]
+    assert in_whole_steps(steps) is steps
