@@ -139,8 +139,28 @@ def test_folders_count_alike_however_many_excerpts(monkeypatch: pytest.MonkeyPat
     assert fit([[one], [other] * 3]) == pytest.approx(fit([[one], [other]]), rel=1e-4)
 
 
+def test_factors_are_held_back_from_going_far(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From where they began, not from one: the more, the nearer they stay."""
+    monkeypatch.syspath_prepend(str(BUNDLE))
+    import calibrate as program
+
+    torch.manual_seed(0)
+    model = UNet(UNetConfig(**CONFIG)).eval().requires_grad_(False)
+    excerpt = program.Excerpt(0.1 * torch.randn(2, RATE), 0.1 * torch.randn(4, 2, RATE), [0, 1, 2, 3])
+    begin = {"widen_norm": 2.0}
+    far = []
+    for held_back in (0.0, 0.5, 50.0):
+        monkeypatch.setattr(program, "HELD_BACK", held_back)
+        factors = program.calibrated(model, model.state_dict(), [[excerpt]], begin, 12, 0.1)
+        logs = torch.tensor([factors[name] / begin.get(name, 1.0) for name in factors]).log()
+        far.append(float(logs.square().sum()))
+    assert far[0] > 1.2 * far[1] > 1.2 * 1.2 * far[2]
+
+
 def test_what_cannot_be_used_is_refused_in_a_line(tmp_path: Path) -> None:
-    file, other = tiny(tmp_path), tmp_path / "xumx.safetensors"
+    file, other, wrong = tiny(tmp_path), tmp_path / "xumx.safetensors", tmp_path / "wrong.safetensors"
+    unet = weights.read(file)
+    weights.write(wrong, model="unet", config={**CONFIG, "growth": 3}, entries=unet.entries, metadata={})
     write_song(tmp_path / "songs" / "one", 1)
     config = {"hidden": 4, "n_lstm_layers": 1}
     entries = build("xumx", config).state_dict()
@@ -148,6 +168,7 @@ def test_what_cannot_be_used_is_refused_in_a_line(tmp_path: Path) -> None:
     songs = ["--songs", tmp_path / "songs", "--to", tmp_path / "new.safetensors"]
     for arguments, said in (
         ([other, *songs], "not of a U-Net"),
+        ([wrong, *songs], "wrong.safetensors"),
         ([file, *songs, "--begin", "no.norm=0.5"], "has no norm no.norm"),
         ([file, *songs, "--begin", "widen_norm=-1"], "widen_norm=-1"),
         ([file, *songs, "--begin", "widen_norm=\u00b2"], "--begin"),
