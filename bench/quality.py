@@ -1,6 +1,7 @@
 """SDR of presets on folders that hold a song's stems (drums, bass, other, vocals in any format soundfile reads).
 
     python bench/quality.py examples/caesium-excerpt [FOLDER ...] [--together] [--preset danna --preset fast]
+        [--precision bf16]
 
 The mixture is the sum of the stems. Prints a table per folder, or one of the means over all: signal-to-distortion
 ratio in dB as in the Music Demixing Challenge 2021, over the whole track; for comparison, the mixture itself and a
@@ -41,9 +42,10 @@ def main() -> None:
     parser.add_argument("folders", nargs="+", type=Path)
     parser.add_argument("--preset", action="append", help="default: danna, fast, xumx, unet, demucs")
     parser.add_argument("--together", action="store_true", help="one table, of the means over all folders")
+    parser.add_argument("--precision", default="auto", help="default: auto, the fastest of this processor")
     arguments = parser.parse_args()
     presets = arguments.preset or ["danna", "fast", "xumx", "unet", "demucs"]
-    separators = {preset: load(preset) for preset in presets}
+    separators = {preset: load(preset, precision=arguments.precision) for preset in presets}
     tables = []
     for folder in arguments.folders:
         references, rate = read_stems(folder)
