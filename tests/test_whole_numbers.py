@@ -78,6 +78,13 @@ def test_many_large_products_do_not_overflow() -> None:
     assert found[0, :, 1, 3].tolist() == pytest.approx([-255 * 434 * 9, 255 * 434 * 9] * 8, rel=1e-6)
 
 
+def test_it_is_added_to_no_sum() -> None:
+    """What is negative would be lost before it is added."""
+    weight, bias = weights((3, 3))
+    with pytest.raises(TypeError, match="not added to a sum"):
+        EightBitConvolution(weight, bias).onto(torch.zeros(1, 40, 6, 5), steps(8, 5))
+
+
 @on_such_processors
 @torch.no_grad()
 def test_of_too_few_frames_or_bins_there_is_nothing() -> None:

@@ -20,7 +20,7 @@ from danna_sep.models.fewer_products import FewerProducts
 from danna_sep.models.frame_queues import Lead, Led, Part, count_frames
 from danna_sep.models.precision import has_fast_int8
 from danna_sep.models.unet import UNet, UNetConfig, UpStage
-from danna_sep.models.whole_numbers import EightBitConvolution
+from danna_sep.models.whole_numbers import EightBitConvolution, widening_of_steps
 from danna_sep.models.widen import Quarters, Widening, scale_and_shift
 from danna_sep.shapes import FramedFeatures
 
@@ -61,18 +61,17 @@ def _d2(name: str, block: D2Block, outputs: Sequence[str], in_steps: bool) -> Ca
     """From features that are led by what its first convolution needs, into a queue for each layer's output.
 
     The last layer's is all that its convolution gives, which rectifies; an earlier one's is the first of what it gives.
-
     The features are whole steps of eight bits if they are `in_steps`.
     """
     dtype, growth = cast("Tensor", block.convs[0].weight).dtype, block.growth
     last = len(outputs) - 1
 
     def convolution_of(i: int) -> Convolution:
-        weight, shift = block.scaled(i, torch.float32 if in_steps and i == 0 else dtype)
-        weight, rectify = weight.transpose(-2, -1), i == last
-        if in_steps and i == 0:
-            return EightBitConvolution(weight, shift, rectify=rectify, gives=dtype)
-        return Convolution(weight, shift, 2**i, rectify=rectify)
+        hears_steps, rectify = in_steps and i == 0, i == last
+        weight, shift = block.scaled(i, torch.float32 if hears_steps else dtype)
+        if hears_steps:
+            return EightBitConvolution(weight.transpose(-2, -1), shift, rectify=rectify, gives=dtype)
+        return Convolution(weight.transpose(-2, -1), shift, 2**i, rectify=rectify)
 
     first, *others = map(convolution_of, range(len(outputs)))
 
@@ -148,10 +147,6 @@ def attention_layer(name: str, attention: LocalAttention, norm: nn.BatchNorm2d) 
     return layer
 
 
-def _eight_bit_widening(weight: Tensor, norm: nn.BatchNorm2d) -> Widening:
-    return Widening(weight, norm, torch.float32, rectify=True, convolution=EightBitConvolution)
-
-
 def _n_widened(part: Part, widening: Widening, led: FramedFeatures) -> tuple[int, int]:
     """How many even and odd frames can be had."""
     n_frames = max(0, led.shape[2] - widening.lookback - (widening.lookback if part.is_last else 1))
@@ -165,10 +160,9 @@ def _lead_of(widening: Widening) -> Lead:
 def up_stage(number: int, stage: UpStage, counts: bool) -> Stage:
     """From the decoder's stage inside and the encoder's skip, so many frames of each, to the next stage."""
     weight = stage.widen.weight.transpose(-2, -1)
-    widening = _eight_bit_widening(weight, stage.norm) if counts else Widening(weight, stage.norm, rectify=True)
+    widening = widening_of_steps(weight, stage.norm) if counts else Widening(weight, stage.norm, rectify=True)
     dtype = torch.uint8 if counts else weight.dtype
-    types = [dtype] * (1 + len(stage.block.blocks))
-    block = d3_layer(f"decoder.{number} block", stage.block, _lead_of(widening), types)
+    block = d3_layer(f"decoder.{number} block", stage.block, _lead_of(widening), [dtype] * (1 + len(stage.block.blocks)))
     queues, following = (inner_queue(number), skip_queue(number)), (inner_queue(number + 1), skip_queue(number + 1))
 
     def step(part: Part, n_frames: int) -> None:
@@ -191,7 +185,7 @@ def last_stage(model: UNet, counts: bool) -> Stage:
     number = len(model.decoder)
     weight, output_weight = model.widen.weight.transpose(-2, -1), model.output.weight.transpose(-2, -1)
     if counts:
-        widening = _eight_bit_widening(weight, model.widen_norm)
+        widening = widening_of_steps(weight, model.widen_norm)
         output: Convolution = EightBitConvolution(output_weight, model.output.bias, gives=output_weight.dtype)
     else:
         kind = FewerProducts if model.config.is_wide and weight.device.type == "cpu" else Widening
@@ -281,11 +275,10 @@ def layers_of(model: UNet) -> UNetLayers:
         if isinstance(attention, LocalAttention)
     ]
     decoder = [up_stage(i, cast("UpStage", stage), counts) for i, stage in enumerate(model.decoder)]
-    weight = model.output.weight
     return UNetLayers(
         model.config,
-        weight.dtype,
-        weight.device,
+        dtype,
+        model.output.weight.device,
         model.waits_coarsely,
         model.magnitude_step,
         counts,

@@ -10,9 +10,10 @@ from functools import cache
 from typing import NoReturn, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from danna_sep.models.convolution import Convolution
+from danna_sep.models.widen import Widening
 from danna_sep.shapes import FramedFeatures
 
 MOST = 255
@@ -53,8 +54,8 @@ class EightBitConvolution(Convolution):
         self._gives = gives
 
     def onto(self, total: FramedFeatures, features: FramedFeatures) -> NoReturn:
-        """Not here: oneDNN copies what it is to add to."""
-        raise NotImplementedError
+        """Not here: oneDNN copies what it is to add to, and whole steps have lost what is negative."""
+        raise TypeError("what is convolved in whole steps is not added to a sum")
 
     def _convolved(self, features: FramedFeatures, rectify: bool) -> FramedFeatures:
         bias, padding, stride, dilation, groups = self._geometry()
@@ -68,6 +69,11 @@ class EightBitConvolution(Convolution):
         weights, unary = (weight, self._scale, self._no_offset, bias), "relu" if rectify else "none"
         given = convolve(features, 1.0, 0, *weights, *geometry, 1.0, 0, self._gives, unary, [], "")
         return cast("Tensor", given)
+
+
+def widening_of_steps(weight: Tensor, norm: nn.BatchNorm2d) -> Widening:
+    """A `Widening` from whole steps to whole steps, rectified."""
+    return Widening(weight, norm, torch.float32, rectify=True, convolution=EightBitConvolution)
 
 
 def in_whole_steps(features: FramedFeatures) -> FramedFeatures:
