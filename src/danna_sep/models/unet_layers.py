@@ -162,7 +162,8 @@ def up_stage(number: int, stage: UpStage, counts: bool) -> Stage:
     weight = stage.widen.weight.transpose(-2, -1)
     widening = widening_of_steps(weight, stage.norm) if counts else Widening(weight, stage.norm, rectify=True)
     dtype = torch.uint8 if counts else weight.dtype
-    block = d3_layer(f"decoder.{number} block", stage.block, _lead_of(widening), [dtype] * (1 + len(stage.block.blocks)))
+    types = [dtype] * (1 + len(stage.block.blocks))
+    block = d3_layer(f"decoder.{number} block", stage.block, _lead_of(widening), types)
     queues, following = (inner_queue(number), skip_queue(number)), (inner_queue(number + 1), skip_queue(number + 1))
 
     def step(part: Part, n_frames: int) -> None:
@@ -265,8 +266,7 @@ def layers_of(model: UNet) -> UNetLayers:
         raise ValueError("only a U-Net with local attention, outside training, can hear a track in parts")
     counts, dtype = _counts(model), model.output.weight.dtype
     encoder = []
-    for i, each in enumerate(model.encoder):
-        block = cast("D3Block", each)
+    for i, block in enumerate(cast("list[D3Block]", model.encoder)):
         types = [torch.uint8 if counts and (i or k) else dtype for k in range(len(block.blocks))]
         encoder.append(d3_layer(f"encoder.{i}", block, NO_LEAD, [*types, dtype]))
     bottleneck = [
