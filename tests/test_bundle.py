@@ -12,6 +12,9 @@ import torch
 from danna_sep import SOURCES, load, separate, weights
 from danna_sep.blending import Blend
 from danna_sep.evaluation.metrics import mdx_sdr_db
+from danna_sep.mask_session import only_masks
+from danna_sep.separators import MaskSeparator
+from danna_sep.streaming import DEFAULT_SEGMENT_S, default_segment_s, segment_grid
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "caesium-excerpt"
 
@@ -43,6 +46,16 @@ def test_the_blend_separates_the_example() -> None:
     estimate = torch.stack([separated[source] for source in SOURCES])
     gain = mdx_sdr_db(excerpt, estimate) - mdx_sdr_db(excerpt, mixture.expand(4, -1, -1))
     assert gain.mean() > 3, gain
+
+
+def test_the_blend_hears_one_spectrum_of_whole_tracks() -> None:
+    """Else segments' borders would be heard, and they would be longer, for more memory, where it changes nothing."""
+    separator = load("danna")
+    assert isinstance(separator, Blend)
+    assert len(separator.active) == 2
+    assert len({each.transform for each in separator.active.values() if isinstance(each, MaskSeparator)}) == 1
+    assert only_masks(separator, segment_grid())
+    assert default_segment_s(separator) < DEFAULT_SEGMENT_S
 
 
 def test_the_examples_mixture_is_the_sum_of_its_stems() -> None:

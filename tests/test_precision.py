@@ -99,11 +99,13 @@ def test_processor_without_instructions(monkeypatch: pytest.MonkeyPatch, tmp_pat
     (tmp_path / "cpuinfo").write_text("flags : fpu avx2 avx512_bf16 avx512f\n")
     assert has_fast_bf16()
     monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: False, raising=False)
-    monkeypatch.setattr(precision, "has_operators", lambda: True)
+    monkeypatch.setattr(precision, "sums_exactly", lambda: True)
     assert not has_fast_int8()
     (tmp_path / "cpuinfo").write_text("flags : fpu avx2 avx512_vnni avx512f\n")
     assert has_fast_int8()
-    monkeypatch.setattr(precision, "has_operators", lambda: False)
+    (tmp_path / "cpuinfo").write_text("flags : fpu avx2 avx_vnni\n")
+    assert has_fast_int8()
+    monkeypatch.setattr(precision, "sums_exactly", lambda: False)
     assert not has_fast_int8()
 
 
@@ -152,10 +154,10 @@ def test_training_falls_back_where_bfloat16_is_slow(monkeypatch: pytest.MonkeyPa
 def test_what_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match="no precision 'half'; there are auto, f32, bf16, int8"):
         danna_sep.load("xumx", precision="half")
-    with pytest.raises(ConfigError, match="int8 needs a CPU with AVX-512 VNNI, and a PyTorch that uses it; take auto"):
+    with pytest.raises(ConfigError, match="int8 needs a CPU with VNNI, and a PyTorch that uses it; take auto"):
         resolve_precision("int8", "cuda")
     monkeypatch.setattr(precision, "has_fast_int8", lambda: False)
-    with pytest.raises(ConfigError, match="int8 needs a CPU with AVX-512 VNNI, and a PyTorch that uses it; take auto"):
+    with pytest.raises(ConfigError, match="int8 needs a CPU with VNNI, and a PyTorch that uses it; take auto"):
         danna_sep.load("unet", device="cpu", precision="int8")
     separator = danna_sep.load("xumx")
     with pytest.raises(ConfigError, match="precision is settled when a separator is loaded"):

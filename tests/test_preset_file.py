@@ -13,7 +13,7 @@ import torch
 import danna_sep
 from danna_sep import preset_file, presets, weights
 from danna_sep.blending import Blend
-from danna_sep.errors import ConfigError, CorruptWeights, MissingWeights, WriteFailed
+from danna_sep.errors import ConfigError, CorruptWeights, MissingWeights, UnknownCheckpoint, WriteFailed
 from danna_sep.preset_file import CascadePart, FilePart, PluginPart, PresetFile, PresetPart, WeightsPart
 from danna_sep.types import SOURCES
 
@@ -33,8 +33,8 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
     preset = PresetFile(
         {
             "one": PresetPart("danna"),
-            "two": WeightsPart("provisional-unet"),
-            "three": FilePart(tmp_path / "elsewhere" / "mine.safetensors"),
+            "two": WeightsPart("provisional-unet", {"n_fft": 8192, "mask_padding": False}),
+            "three": FilePart(tmp_path / "elsewhere" / "mine.safetensors", {"input_power": 0.5}),
             "four": PluginPart("htdemucs", {"model": "htdemucs_ft", "shifts": 1, "fast": True, "share": 0.5}),
             "five": CascadePart(PluginPart("spleeter"), PresetPart(str(tmp_path / "other.json"))),
         },
@@ -58,10 +58,14 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
     three, five = read.separators["three"], read.separators["five"]
     assert isinstance(three, FilePart)
     assert three.path.resolve() == (tmp_path / "elsewhere" / "mine.safetensors").resolve()
+    assert three.config == {"input_power": 0.5}
     assert isinstance(five, CascadePart)
     assert isinstance(five.rest, PresetPart)
     assert Path(five.rest.name).resolve() == (tmp_path / "other.json").resolve()
-    assert json.loads(path.read_text())["separators"]["three"] == {"file": "../elsewhere/mine.safetensors"}
+    assert json.loads(path.read_text())["separators"]["three"] == {
+        "file": "../elsewhere/mine.safetensors",
+        "config": {"input_power": 0.5},
+    }
 
 
 def text(separators: str = '{"a": {"preset": "unet"}}', blend: str = '{"a": {"drums": 1}}', more: str = "") -> str:
@@ -92,6 +96,9 @@ WRONG: dict[str, tuple[str, str]] = {
     "no kind": (text('{"a": {}}'), "just one of"),
     "two kinds": (text('{"a": {"preset": "unet", "weights": "x"}}'), "just one of"),
     "options without plug-in": (text('{"a": {"preset": "unet", "options": {}}}'), "no field 'options'"),
+    "configured preset": (text('{"a": {"preset": "unet", "config": {}}}'), "no field 'config'"),
+    "bad configuration": (text('{"a": {"weights": "x", "config": {"y": null}}}'), "config: 'y' must be text"),
+    "configuration of no settings": (text('{"a": {"file": "x", "config": 1}}'), "config must be an object"),
     "number for a name": (text('{"a": {"preset": 1}}'), "must be text"),
     "empty name": (text('{"a": {"file": ""}}'), "must be text"),
     "bad option": (text('{"a": {"plugin": "x", "options": {"y": []}}}'), "'y' must be text"),
@@ -177,6 +184,38 @@ def test_a_preset_file_is_used_as_a_preset(tmp_path: Path) -> None:
     by_name, as_loaded = (danna_sep.separate(mixture.numpy(), 44100, each) for each in (str(path), separator))
     assert by_name["vocals"] == pytest.approx(as_loaded["vocals"], abs=1e-6)
     assert by_name["vocals"] == pytest.approx(expected[3].numpy(), abs=1e-2), "bfloat16, in parts and whole"
+
+
+@pytest.mark.usefixtures("tiny")
+@pytest.mark.parametrize("kind", ["weights", "file"])
+def test_weights_hear_what_a_preset_file_says(tmp_path: Path, kind: str) -> None:
+    """The same weights may be there several times, each with another spectrum; what does not fit them is said."""
+    own = weights.find("provisional-unet")
+    name = str(own) if kind == "file" else "provisional-unet"
+    long = {"n_fft": 8192, "hop_length": 2048, "n_bins": 900}
+    parts = {"as it is": {kind: name}, "long": {kind: name, "config": long}}
+    mixture = torch.randn(2, 20000)
+    blend = {"as it is": {"drums": 1}, "long": dict.fromkeys(("bass", "vocals"), 1)}
+    stems = danna_sep.load(write(tmp_path / "two.json", parts, blend), stems=["drums", "bass", "vocals"])(mixture)
+
+    file = weights.load("provisional-unet")
+    weights.write(
+        tmp_path / "long.safetensors",
+        model=file.model,
+        config={**file.config, **long},
+        entries=file.entries,
+        metadata={},
+    )
+    as_it_is, expected = (danna_sep.load(each)(mixture) for each in ("unet", tmp_path / "long.safetensors"))
+    assert torch.allclose(stems, torch.stack([as_it_is[0], expected[1], expected[3]]), atol=1e-6)
+    assert not torch.allclose(as_it_is[1], expected[1], atol=1e-3)
+    for config, error, said in (
+        ({"n_fftt": 1}, ConfigError, "unet has no setting 'n_fftt'"),
+        ({"n_fft": 4097}, ConfigError, "no spectrum has windows of 4097"),
+        ({"growth": 3}, UnknownCheckpoint, "with {'growth': 3}: entry"),
+    ):
+        with pytest.raises(error, match=re.escape(said)):
+            danna_sep.load(write(tmp_path / "wrong.json", {"a": {kind: name, "config": config}}))
 
 
 @pytest.mark.usefixtures("tiny")

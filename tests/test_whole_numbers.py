@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -35,6 +39,16 @@ def steps(n_frames: int, n_bins: int, n_features: int = 12, most: int = 255) -> 
     rng = torch.Generator().manual_seed(n_frames)
     drawn = torch.randint(0, most + 1, (1, n_features, n_frames, n_bins), generator=rng)
     return framed(drawn.to(torch.uint8))
+
+
+@on_such_processors
+@pytest.mark.parametrize("narrower", ["AVX2", "AVX512_CORE"])
+def test_sums_that_overflow_are_not_used(narrower: str) -> None:
+    """On an older processor, as oneDNN then takes this one for, stems would be wrong where features are large."""
+    command = "from danna_sep.models.precision import has_fast_int8; print(has_fast_int8())"
+    environment = {**os.environ, "ONEDNN_MAX_CPU_ISA": narrower}
+    told = subprocess.run([sys.executable, "-c", command], env=environment, capture_output=True, text=True, check=True)
+    assert told.stdout.strip() == "False"
 
 
 @on_such_processors

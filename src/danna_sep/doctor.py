@@ -167,7 +167,7 @@ def _why(device: str) -> str:
 
     if device != "cpu":
         return f"others have not been measured on {device}"
-    whole = "AVX-512 VNNI" if has_fast_int8() else "no AVX-512 VNNI that PyTorch uses"
+    whole = "VNNI" if has_fast_int8() else "no VNNI that PyTorch uses"
     other = "AVX-512 BF16 or AMX" if has_fast_bf16() else "neither AVX-512 BF16 nor AMX"
     return f"this processor has {whole}, and {other}"
 
@@ -175,7 +175,8 @@ def _why(device: str) -> str:
 def _weights() -> Iterator[Check]:
     from danna_sep import presets, weights
 
-    shipped = set(presets.find("danna").weights.values())
+    ours = [preset for preset in presets.PRESETS.values() if not preset.is_original]
+    shipped = {name for preset in ours for name in preset.weights.values()}
     results = weights.verify()
     for name in sorted(shipped - {result.name for result in results}):
         yield Check(f"weights {name}", BROKEN, "missing; reinstall danna-sep")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from danna_sep import plugins, preset_file, presets, weights
 from danna_sep.errors import ConfigError, CorruptWeights
-from danna_sep.preset_file import FilePart, Part, PluginPart, PresetPart, WeightsPart
+from danna_sep.preset_file import FilePart, Part, PluginPart, PresetPart, Settings, WeightsPart
 from danna_sep.types import SOURCES
 
 if TYPE_CHECKING:
@@ -98,9 +98,9 @@ def _load_part(part: Part, sources: tuple[str, ...], use: _Use, parents: tuple[P
     if isinstance(part, PresetPart):
         return _load(part.name, sources, use, parents)
     if isinstance(part, WeightsPart):
-        return only(_load_model(weights.find(part.name), use), sources)
+        return only(_load_model(weights.find(part.name), part.config, use), sources)
     if isinstance(part, FilePart):
-        return only(_load_model(part.path, use), sources)
+        return only(_load_model(part.path, part.config, use), sources)
     if isinstance(part, PluginPart):
         return only(plugins.load(part.name, device=use.device, options=part.options), sources)
     first = _load_part(part.first, part.taken, use, parents)
@@ -116,7 +116,7 @@ def _load_built_in(preset: str, sources: tuple[str, ...], use: _Use) -> Separato
 
     chosen = presets.find(preset)
     separators = {
-        name: _load_model(path, use, chosen.is_original and use.whole)
+        name: _load_model(path, {}, use, chosen.is_original and use.whole)
         for name, path in presets.find_weights(preset, sources).items()
     }
     # Models that these stems do not need are not there, so the others' weights may lack theirs elsewhere.
@@ -124,7 +124,7 @@ def _load_built_in(preset: str, sources: tuple[str, ...], use: _Use) -> Separato
     return only(blend, sources)
 
 
-def _load_model(path: Path, use: _Use, in_the_originals_way: bool = False) -> Separator:
+def _load_model(path: Path, changes: Settings, use: _Use, in_the_originals_way: bool = False) -> Separator:
     import torch
 
     from danna_sep.convert import check_entries, original_separator
@@ -136,14 +136,14 @@ def _load_model(path: Path, use: _Use, in_the_originals_way: bool = False) -> Se
 
     kind, config, notes = weights.read_header(path)
     with torch.device("meta"):
-        model = build(kind, config)
+        model = build(kind, {**config, **changes})
     if lowers(use.precision):
         lower(model)
     if isinstance(model, UNet):
         model.waits_coarsely = use.waits_coarsely
     # Entry by entry in the type in which it is used: all of a large model in float32 would be the most memory needed.
     entries = weights.read(path, {name: entry.dtype for name, entry in model.state_dict().items()}).entries
-    check_entries(model, entries, str(path))
+    check_entries(model, entries, f"{path}, with {dict(changes)}" if changes else str(path))
     model.load_state_dict(entries, assign=True)
     model.requires_grad_(False).eval()
     if use.precision == "int8" and isinstance(model, UNet) and can_count(model):

@@ -5,13 +5,15 @@
      "separators": {
        "mine": {"file": "mine.safetensors"},
        "unet": {"weights": "provisional-unet"},
+       "long": {"weights": "provisional-unet", "config": {"n_fft": 8192, "hop_length": 2048}},
        "fast": {"preset": "fast"},
        "ht": {"plugin": "demucs", "options": {"model": "htdemucs_ft"}},
        "two": {"cascade": {"taken": ["vocals"], "first": {"plugin": "spleeter"}, "rest": {"preset": "danna"}}}},
      "blend": {"mine": {"drums": 0.4, "vocals": 1}, "unet": {"drums": 0.6, "bass": 1, "other": 1}, ...}}
 
-`file` is a weights file, `preset` a built-in preset or another preset file; both paths are relative to this file. A
-source that a row does not name has the weight 0 there. Reading is strict: what is not known is refused.
+`file` is a weights file, `preset` a built-in preset or another preset file; both paths are relative to this file.
+`config` changes what the header of weights says of their model, to what needs no other weights, such as the spectrum
+heard. A source that a row does not name has the weight 0 there. Reading is strict: what is not known is refused.
 """
 
 from __future__ import annotations
@@ -30,6 +32,10 @@ from danna_sep.types import SOURCES
 FORMAT: Final = "danna-sep-preset/1"
 WEIGHTS_SUFFIX: Final = ".safetensors"
 _FIELDS: Final = ("format", "summary", "separators", "blend")
+_EXTRAS: Final = {"plugin": ("options",), "weights": ("config",), "file": ("config",)}
+"""Fields that may stand beside one of these kinds."""
+
+Settings: TypeAlias = Mapping[str, str | int | float | bool]
 
 
 @dataclass(frozen=True)
@@ -41,16 +47,18 @@ class PresetPart:
 
 @dataclass(frozen=True)
 class WeightsPart:
-    """A model by the name of its registered weights."""
+    """A model by the name of its registered weights, with changes to its configuration."""
 
     name: str
+    config: Settings = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class FilePart:
-    """A model by the path of its weights file."""
+    """A model by the path of its weights file, with changes to its configuration."""
 
     path: Path
+    config: Settings = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -58,7 +66,7 @@ class PluginPart:
     """An installed separator by its name, with keyword arguments for its factory."""
 
     name: str
-    options: Mapping[str, str | int | float | bool] = field(default_factory=dict)
+    options: Settings = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -160,18 +168,19 @@ def _part(content: Any, where: str, folder: Path) -> Part:
     if len(kinds) != 1:
         raise ConfigError(f"{where}: must have just one of preset, weights, file, plugin, cascade")
     kind = kinds[0]
-    _check_fields(content, where, (kind, "options") if kind == "plugin" else (kind,), optional=("options",))
+    extras = _EXTRAS.get(kind, ())
+    _check_fields(content, where, (kind, *extras), optional=extras)
     if kind == "cascade":
         return _cascade(content[kind], where, folder)
     name = content[kind]
     if not isinstance(name, str) or not name or "\0" in name:
         raise ConfigError(f"{where}: {kind!r} must be text, not {name!r}")
     if kind == "weights":
-        return WeightsPart(name)
+        return WeightsPart(name, _settings(content, "config", where))
     if kind == "file":
-        return FilePart(folder / name)
+        return FilePart(folder / name, _settings(content, "config", where))
     if kind == "plugin":
-        return PluginPart(name, _options(content.get("options", {}), where))
+        return PluginPart(name, _settings(content, "options", where))
     return PresetPart(str(folder / name) if is_file_name(name) else name)
 
 
@@ -191,12 +200,13 @@ def _cascade(content: Any, where: str, folder: Path) -> CascadePart:
     return CascadePart(first, _part(content["rest"], f"{where}, rest", folder), tuple(taken))
 
 
-def _options(content: Any, where: str) -> dict[str, str | int | float | bool]:
-    _check_object(content, f"{where}, options")
-    for name, value in content.items():
+def _settings(content: Any, kind: str, where: str) -> Settings:
+    settings = content.get(kind, {})
+    _check_object(settings, f"{where}, {kind}")
+    for name, value in settings.items():
         if not isinstance(value, str | int | float | bool) or name == "device":
-            raise ConfigError(f"{where}, options: {name!r} must be text, a number, true or false, and not the device")
-    return dict(content)
+            raise ConfigError(f"{where}, {kind}: {name!r} must be text, a number, true or false, and not the device")
+    return dict(settings)
 
 
 def _row(content: Any, where: str) -> dict[str, float]:
@@ -217,9 +227,9 @@ def _written(part: Part, folder: Path) -> dict[str, Any]:
     if isinstance(part, PresetPart):
         return {"preset": _relative(Path(part.name), folder) if is_file_name(part.name) else part.name}
     if isinstance(part, WeightsPart):
-        return {"weights": part.name}
+        return {"weights": part.name, **({"config": dict(part.config)} if part.config else {})}
     if isinstance(part, FilePart):
-        return {"file": _relative(part.path, folder)}
+        return {"file": _relative(part.path, folder), **({"config": dict(part.config)} if part.config else {})}
     if isinstance(part, PluginPart):
         return {"plugin": part.name, **({"options": dict(part.options)} if part.options else {})}
     first, rest = _written(part.first, folder), _written(part.rest, folder)

@@ -24,11 +24,11 @@ from danna_sep.types import SAMPLE_RATE
 DEFAULT_SEGMENT_S = 384 * 1024 / SAMPLE_RATE
 """384 frames of the spectrogram models: the full-size system then stays below 3 GB."""
 
-_SHORT_SEGMENT_S = DEFAULT_SEGMENT_S * 3 / 8
+_SHORT_SEGMENT_S = DEFAULT_SEGMENT_S / 4
 
-_GRID_STEP = 3072
+_GRID_STEP = 6144
 """Segments begin at whole frames of the spectrogram models, which then see the frames of the whole track: of those with
-hops of 1024 samples and of those with 1536."""
+hops of 1024 samples, of those with 1536 and of those with 2048."""
 
 
 def segment_grid(segment_s: float = DEFAULT_SEGMENT_S, overlap: float = DEFAULT_OVERLAP) -> SegmentGrid:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from danna_sep.errors import ConfigError
-from danna_sep.models.whole_numbers import has_operators
+from danna_sep.models.whole_numbers import sums_exactly
 
 PRECISIONS: Final = ("auto", "f32", "bf16", "int8")
 
@@ -32,7 +32,7 @@ def resolve_precision(precision: str, device: torch.device | str, whole: bool = 
         raise ConfigError(f"no precision {precision!r}; there are {', '.join(PRECISIONS)}")
     is_cpu = torch.device(device).type == "cpu"
     if precision == "int8" and not (is_cpu and has_fast_int8()):
-        raise ConfigError("precision int8 needs a CPU with AVX-512 VNNI, and a PyTorch that uses it; take auto")
+        raise ConfigError("precision int8 needs a CPU with VNNI, and a PyTorch that uses it; take auto")
     if precision != "auto":
         return precision
     if whole or not is_cpu:
@@ -55,20 +55,20 @@ def has_fast_bf16() -> bool:
 
     PyTorch computes in bfloat16 on any processor, but without them it is slower than in single precision.
     """
-    return _has("_is_avx512_bf16_supported", "avx512_bf16") or _has("_is_amx_tile_supported", "amx_bf16")
+    return _has("avx512_bf16", "_is_avx512_bf16_supported") or _has("amx_bf16", "_is_amx_tile_supported")
 
 
 def has_fast_int8() -> bool:
-    """Whether this processor has instructions for sums of products of eight bits (AVX-512 VNNI), and PyTorch uses them.
+    """Whether this processor has instructions for sums of products of eight bits, and PyTorch uses them.
 
-    Smaller processors have a narrower kind (AVX-VNNI), on which nobody has measured it yet.
+    They are AVX-512 VNNI or, of half the width, on laptops without AVX-512, AVX-VNNI.
     """
-    has_wide = _has("_is_avx512_supported", "avx512f") and _has("_is_vnni_supported", "avx512_vnni")
-    return has_wide and has_operators()
+    has_wide = _has("avx512f", "_is_avx512_supported") and _has("avx512_vnni", "_is_vnni_supported")
+    return (has_wide or _has("avx_vnni")) and sums_exactly()
 
 
-def _has(asked: str, flag: str) -> bool:
-    """Whether PyTorch says so of this processor, or the system does."""
+def _has(flag: str, asked: str = "") -> bool:
+    """Whether PyTorch, if it knows, says so of this processor, or the system does."""
     supported = getattr(torch.cpu, asked, None)
     if supported is not None and supported():
         return True

@@ -34,7 +34,7 @@ class UNetConfig:
     Attributes:
         n_fft: Window of the spectrum heard, samples; even. A longer one with as much longer hops is as if the track
             were faster and higher.
-        hop_length: From frame to frame, samples. A network hears a segmented track as one if its hop divides 3072.
+        hop_length: From frame to frame, samples. A network hears a segmented track as one if its hop divides 6144.
         n_bins: Lowest bins heard.
         n_edge_bins: Of the highest of them so many lend the mean of their masks to the bins above; with none, the
             paper's, these are shared out equally.

@@ -24,7 +24,7 @@ _MOST_WEIGHT = 127
 class EightBitConvolution(Convolution):
     """As `Convolution`, with weights rounded to eight bits and a scale for each output.
 
-    Right on processors that sum such products in 32 bits alone: see `precision.has_fast_int8`.
+    Right where such products are summed in 32 bits alone: see `sums_exactly`.
 
     Args:
         weight: Of features in whole steps; see `Convolution`.
@@ -85,11 +85,15 @@ def in_whole_steps(features: FramedFeatures) -> FramedFeatures:
 
 
 @cache
-def has_operators() -> bool:
-    """Whether PyTorch has oneDNN's operators of eight bits here, which are not public, as they are used here."""
-    heard = torch.full((1, 1, 1, 1), MOST, dtype=torch.uint8)
+def sums_exactly() -> bool:
+    """Whether PyTorch has oneDNN's operators of eight bits, which are not public, as they are used here; and are exact.
+
+    Where the processor has no instructions for them, or oneDNN is told not to use them, it adds up products of two
+    features in sixteen bits, which the largest overflow.
+    """
+    heard = torch.full((1, 2, 1, 1), MOST, dtype=torch.uint8)
     try:
-        given = EightBitConvolution(torch.full((1, 1, 1, 1), 0.5), None, gives=torch.float32)(heard)
+        given = EightBitConvolution(torch.full((1, 2, 1, 1), 0.5), None, gives=torch.float32)(heard)
     except (AttributeError, RuntimeError, TypeError):
         return False
-    return abs(float(given) - MOST / 2) < 0.01
+    return abs(float(given) - MOST) < 0.01
