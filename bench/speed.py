@@ -9,7 +9,10 @@ the song twice, the first time no more than 20 s of it: "at first" is that call,
 (`danna_sep.allocator`), as `danna-sep` always has it do; without, it works as installed. norbert computes in double
 precision, as in the original; ours in single. Peers overlap segments as they do by default: htdemucs a quarter, ours a
 sixth. In int8 the U-Net hears magnitudes to the power 0.3, for as they are they are not counted in steps: as many
-products. Needs the developers' packages. `--out` writes the tables to a Markdown file as well.
+products; "int8-alone" is what a processor does that is not fast in bfloat16: the rest in single precision. How fast a
+laptop without AVX-512 is can be tried where the processor has AVX-VNNI as well, with `ONEDNN_MAX_CPU_ISA=AVX2_VNNI`,
+`ATEN_CPU_CAPABILITY=avx2` and `MKL_ENABLE_INSTRUCTIONS=AVX2` in the environment. Needs the developers' packages.
+`--out` writes the tables to a Markdown file as well.
 """
 
 from __future__ import annotations
@@ -53,7 +56,7 @@ CONTESTS: dict[str, list[tuple[str, bool]]] = {
         ("danna-int8", True),
     ],
     "umx": [("openunmix", False), ("openunmix", True), ("xumx-f32", False), ("xumx-f32", True), ("xumx-bf16", True)],
-    "bundle": [("f32", True), ("bf16", True), ("int8", True)],
+    "bundle": [("f32", True), ("bf16", True), ("int8", True), ("int8-alone", True)],
     "wiener": [("norbert", False), ("norbert", True), ("ours", False), ("ours", True)],
 }
 MODELS = ("xumx", "unet", "demucs")
@@ -93,7 +96,7 @@ def contestant(contest: str, who: str) -> Callable[[Any], Any]:
     """A function from the mixture (tensor) to stems; everything that is loaded once is loaded here."""
     from danna_sep import load
     from danna_sep.blending import Blend
-    from danna_sep.models import demucs_framed, unet_framed
+    from danna_sep.models import demucs_framed, precision, unet_framed
     from danna_sep.separators import MaskSeparator, WaveformSeparator
     from danna_sep.streaming import default_segment_s, segment_grid, stream
     from danna_sep.weights.originals import ORIGINAL_BLEND
@@ -105,10 +108,10 @@ def contestant(contest: str, who: str) -> Callable[[Any], Any]:
         grid = segment_grid(default_segment_s(separator))
         return run
 
-    def ours(names: tuple[str, ...], precision: str) -> Any:
+    def ours(names: tuple[str, ...], arithmetic: str) -> Any:
         separators: dict[str, Any] = {}
         for name in names:
-            model = network(name, precision)
+            model = network(name, arithmetic)
             if name == "demucs":
                 separators[name] = WaveformSeparator(demucs_framed.framed(model))
             else:
@@ -116,7 +119,9 @@ def contestant(contest: str, who: str) -> Callable[[Any], Any]:
         return Blend(separators, ORIGINAL_BLEND) if len(names) > 1 else separators[names[0]]
 
     if contest == "bundle":
-        return streamed(load("danna", precision=who))
+        if who == "int8-alone":
+            precision.has_fast_bf16 = lambda: False
+        return streamed(load("danna", precision=who.removesuffix("-alone")))
     if who == "htdemucs":
         from demucs.htdemucs import HTDemucs
 
@@ -216,7 +221,7 @@ def measured_apart(contest: str, who: str, raised: bool, seconds: float) -> dict
 def table(contest: str, seconds: float, rounds: int) -> str:
     from danna_sep.models.precision import has_fast_int8
 
-    entries = [entry for entry in CONTESTS[contest] if has_fast_int8() or not entry[0].endswith("int8")]
+    entries = [entry for entry in CONTESTS[contest] if has_fast_int8() or "int8" not in entry[0]]
     results: list[list[dict[str, float]]] = [[] for _ in entries]
     for _ in range(rounds):
         for entry, result in zip(entries, results, strict=True):
