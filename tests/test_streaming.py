@@ -188,8 +188,9 @@ def test_segments_are_short_where_long_ones_change_nothing() -> None:
     assert {default_segment_s(each) for each in long} == {DEFAULT_SEGMENT_S}
     silent = Blend({"a": unet, "b": demucs}, {"a": (1,) * 4, "b": (0,) * 4})
     interruptible = Interruptible(silent, Interrupt())
-    assert {default_segment_s(each) for each in (unet, silent, interruptible)} == {DEFAULT_SEGMENT_S * 3 / 8}
+    assert {default_segment_s(each) for each in (unet, silent, interruptible)} == {DEFAULT_SEGMENT_S * 9 / 32}
     assert default_segment_s(unet, overlap=0) == DEFAULT_SEGMENT_S, "then segments are heard apart"
+    assert default_segment_s(unet, overlap=0.06) == DEFAULT_SEGMENT_S, "then what a border reflects would be heard"
 
 
 class Windowed(torch.nn.Module):

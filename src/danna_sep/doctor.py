@@ -175,8 +175,7 @@ def _why(device: str) -> str:
 def _weights() -> Iterator[Check]:
     from danna_sep import presets, weights
 
-    ours = [preset for preset in presets.PRESETS.values() if not preset.is_original]
-    shipped = {name for preset in ours for name in preset.weights.values()}
+    shipped = set(presets.find("danna").weights.values())
     results = weights.verify()
     for name in sorted(shipped - {result.name for result in results}):
         yield Check(f"weights {name}", BROKEN, "missing; reinstall danna-sep")

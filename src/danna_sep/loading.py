@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from danna_sep import plugins, preset_file, presets, weights
-from danna_sep.errors import ConfigError, CorruptWeights
+from danna_sep.errors import ConfigError, CorruptWeights, UnknownCheckpoint
 from danna_sep.preset_file import FilePart, Part, PluginPart, PresetPart, Settings, WeightsPart
 from danna_sep.types import SOURCES
 
@@ -143,7 +143,12 @@ def _load_model(path: Path, changes: Settings, use: _Use, in_the_originals_way: 
         model.waits_coarsely = use.waits_coarsely
     # Entry by entry in the type in which it is used: all of a large model in float32 would be the most memory needed.
     entries = weights.read(path, {name: entry.dtype for name, entry in model.state_dict().items()}).entries
-    check_entries(model, entries, f"{path}, with {dict(changes)}" if changes else str(path))
+    try:
+        check_entries(model, entries, str(path))
+    except UnknownCheckpoint as error:
+        if not changes:
+            raise
+        raise ConfigError(f"config {dict(changes)} needs other weights than {path}") from error
     model.load_state_dict(entries, assign=True)
     model.requires_grad_(False).eval()
     if use.precision == "int8" and isinstance(model, UNet) and can_count(model):

@@ -46,12 +46,21 @@ class _Asking(Protocol):
 
 
 def only_masks(separator: Separator, grid: SegmentGrid) -> bool:
-    """Whether stems do not depend on how segments lie: what is heard as one track is only masked, not filtered."""
+    """Whether stems do not depend on how segments lie, but for rounding.
+
+    What is heard as one track is only masked, not filtered, and what their borders' reflections are heard in is not
+    used.
+    """
     if isinstance(separator, _Asking):
         return separator.only_masks(grid)
     if isinstance(separator, Blend):
         return all(only_masks(each, grid) for each in separator.active.values())
-    return isinstance(separator, MaskSeparator) and not separator.n_iterations and hears_on(separator, grid)
+    return (
+        isinstance(separator, MaskSeparator)
+        and not separator.n_iterations
+        and hears_on(separator, grid)
+        and grid.context >= separator.n_fft - separator.hop_length
+    )
 
 
 class MaskSession:

@@ -13,7 +13,7 @@ ACCOMPANIMENT: Final = "accompaniment"
 """Name of what is left when one stem is taken out of the mixture."""
 
 DEFAULT_OVERLAP: Final = 0.167
-"""Share of a segment that it has in common with the next: of the default 384 frames 63."""
+"""Share of a segment that it has in common with the next: of the default 384 frames 60."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Options:
         stems: Stems wanted, out of drums, bass, other, vocals.
         two_stems: One stem, and the mixture without it as "accompaniment", instead of `stems`.
         shifts: Runs of the waveform model, averaged: slower, slightly better.
-        segment_s: Seconds that the models hear at once; None for 8.9, or 3.3 where longer ones change nothing.
+        segment_s: Seconds that the models hear at once; None for 8.9, or 2.5 where longer ones change nothing.
         overlap: Share of a segment, 0 to 0.5, that it has in common with the next.
         whole: The whole track at once, in memory, instead of segments.
         channels: What to do with more than two: "error", "pairs", "front" or "downmix".

@@ -204,8 +204,10 @@ def _settings(content: Any, kind: str, where: str) -> Settings:
     settings = content.get(kind, {})
     _check_object(settings, f"{where}, {kind}")
     for name, value in settings.items():
-        if not isinstance(value, str | int | float | bool) or name == "device":
-            raise ConfigError(f"{where}, {kind}: {name!r} must be text, a number, true or false, and not the device")
+        if not isinstance(value, str | int | float | bool):
+            raise ConfigError(f"{where}, {kind}: {name!r} must be text, a number, true or false")
+        if kind == "options" and name == "device":
+            raise ConfigError(f"{where}, {kind}: the device is not chosen here but by --device")
     return dict(settings)
 
 

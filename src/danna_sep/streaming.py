@@ -24,11 +24,14 @@ from danna_sep.types import SAMPLE_RATE
 DEFAULT_SEGMENT_S = 384 * 1024 / SAMPLE_RATE
 """384 frames of the spectrogram models: the full-size system then stays below 3 GB."""
 
-_SHORT_SEGMENT_S = DEFAULT_SEGMENT_S / 4
+_SHORT_SEGMENT_S = DEFAULT_SEGMENT_S * 9 / 32
 
 _GRID_STEP = 6144
 """Segments begin at whole frames of the spectrogram models, which then see the frames of the whole track: of those with
 hops of 1024 samples, of those with 1536 and of those with 2048."""
+
+_REACH = 8192 - 2048
+"""Samples next to a segment's border that its reflection is heard in, through the longest windows with these hops."""
 
 
 def segment_grid(segment_s: float = DEFAULT_SEGMENT_S, overlap: float = DEFAULT_OVERLAP) -> SegmentGrid:
@@ -43,11 +46,14 @@ def segment_grid(segment_s: float = DEFAULT_SEGMENT_S, overlap: float = DEFAULT_
         raise ConfigError(f"overlap must be from 0 to 0.5 of a segment, not {overlap:g}")
     n_steps = round(segment_s * SAMPLE_RATE / _GRID_STEP)
     n_shared = max(int(n_steps * overlap), overlap > 0)
-    return SegmentGrid(n_steps * _GRID_STEP, n_shared * _GRID_STEP)
+    overlap_length = n_shared * _GRID_STEP
+    # Where little is shared, as much of it as can be keeps the border's reflection out; a quarter is left to fade over.
+    context = max(overlap_length // 8, min(_REACH, overlap_length * 3 // 8))
+    return SegmentGrid(n_steps * _GRID_STEP, overlap_length, context)
 
 
 def default_segment_s(separator: Separator, overlap: float = DEFAULT_OVERLAP) -> float:
-    """Seconds of a segment: three eighths, held in so much less memory, where more would change nothing.
+    """Seconds of a segment: a quarter or so, held in so much less memory, where more would change nothing.
 
     Raises:
         ConfigError: An overlap out of range.

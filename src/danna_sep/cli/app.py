@@ -114,7 +114,7 @@ def separate(
         float | None,
         typer.Option(
             metavar="S",
-            help="Seconds heard at once; less needs less memory.  [default: 8.9, or 3.3 if that changes nothing]",
+            help="Seconds heard at once; less needs less memory.  [default: 8.9, or 2.5 if that changes nothing]",
         ),
     ] = None,
     overlap: Annotated[

@@ -61,7 +61,7 @@ def has_fast_bf16() -> bool:
 def has_fast_int8() -> bool:
     """Whether this processor has instructions for sums of products of eight bits, and PyTorch uses them.
 
-    They are AVX-512 VNNI or, of half the width, on laptops without AVX-512, AVX-VNNI.
+    They are AVX-512 VNNI or, of half the width, on laptops without AVX-512, AVX-VNNI: which Linux alone tells of.
     """
     has_wide = _has("avx512f", "_is_avx512_supported") and _has("avx512_vnni", "_is_vnni_supported")
     return (has_wide or _has("avx_vnni")) and sums_exactly()
