@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from danna_sep.models.frame_queues import Lead, Part, without_rooms
+from danna_sep.models.whole_numbers import in_whole_steps, inside
 
 LEAD = Lead(1, 2)
 
@@ -27,9 +28,10 @@ def test_queues_give_what_was_put_in_order(steps: list[tuple[int, int]]) -> None
         for queue, first in (("one", 1000), ("other", 2000)):
             part.put(queue, frames(n_put, n_new, first))
         n_put += n_new
-        stacked, n_before = part.stack(("one", "other"), LEAD, n_wanted)
+        stacked, n_before, new = part.stack(("one", "other"), LEAD, n_wanted)
         n_given = stacked.shape[2] - n_before
         assert n_given == min(n_wanted, n_put - n_taken)
+        assert torch.equal(new, stacked[:, :, n_before:])
         expected = torch.arange(n_taken - n_before, n_taken + n_given)
         for channels, first in ((stacked[0, :3], 1000), (stacked[0, 3:], 2000)):
             assert torch.equal(
@@ -47,7 +49,7 @@ def test_what_was_put_apart_stays_until_it_is_taken(steps: list[tuple[int, int]]
         part = Part(kept, False)
         part.put_apart("skip", frames(n_put, n_new, 1000))
         n_put += n_new
-        stacked, n_before = part.stack(("skip",), Lead(0, 0), n_wanted)
+        stacked, n_before, _ = part.stack(("skip",), Lead(0, 0), n_wanted)
         assert n_before == 0
         assert torch.equal(stacked, frames(n_taken, min(n_wanted, n_put - n_taken), 1000))
         n_taken += stacked.shape[2]
@@ -67,7 +69,7 @@ def test_what_waits_coarsely_is_near_what_was_put(steps: list[tuple[int, int]]) 
         largest += [float(n_put - 1)] * n_new
         waiting = [piece for piece in kept["skip"] if piece.numel()]
         assert all(piece.dtype == torch.uint8 for piece in waiting)
-        stacked, _ = part.stack(("skip",), Lead(0, 0), n_wanted)
+        stacked = part.stack(("skip",), Lead(0, 0), n_wanted).features
         n_given = min(n_wanted, n_put - n_taken)
         expected = frames(n_taken, n_given, 0) * scales
         within = torch.tensor(largest[n_taken : n_taken + n_given]) / 252 * 0.501
@@ -98,7 +100,7 @@ def test_whole_steps_wait_as_they_are_and_beside_others() -> None:
         assert all(piece.dtype == torch.uint8 for piece in part.kept["skip"])
         part.put("inner", floats)
         part.put("narrow", floats[..., :3])
-        stacked = part.stack(("inner", "skip", "narrow"), LEAD, dtype=dtype).features[:, :, LEAD.at_first :]
+        stacked = part.stack(("inner", "skip", "narrow"), LEAD, dtype=dtype).new
         assert stacked.dtype == dtype
         expected = floats.round() if dtype == torch.uint8 else floats
         assert torch.equal(stacked[:, :4], expected.to(dtype))
@@ -141,11 +143,24 @@ def test_a_lead_is_what_came_before(lengths: list[int]) -> None:
     kept: dict[str, tuple[torch.Tensor, ...]] = {}
     n_heard = 0
     for n_new in lengths:
-        led, n_before = Part(kept, False).led("led", frames(n_heard, n_new, 1000), LEAD)
+        led, n_before, new = Part(kept, False).led("led", frames(n_heard, n_new, 1000), LEAD)
+        assert torch.equal(new, led[:, :, n_before:])
         expected = torch.arange(n_heard - n_before, n_heard + n_new)
         assert n_before == min(LEAD.later, n_heard + LEAD.at_first)
         assert torch.equal(led, torch.where(expected < 0, 0, expected + 1000)[:, None].expand(1, 3, -1, 4).float())
         n_heard += n_new
+
+
+def test_whole_steps_are_led_in_rooms() -> None:
+    """Between bins of zeros, which convolutions take for the padding, beside earlier frames as beside new ones."""
+    kept: dict[str, tuple[torch.Tensor, ...]] = {}
+    for start in (0, 3, 6):
+        led = Part(kept, False).led("led", in_whole_steps(frames(start, 3, 100)), LEAD)
+        assert not led.features[..., [0, -1]].any()
+        expected = torch.arange(start - led.n_before, start + 3)
+        found = inside(led.features, 3)
+        assert torch.equal(found[0, 0, :, 0], torch.where(expected < 0, 0, expected + 100).byte())
+        assert torch.equal(led.new, found[:, :, led.n_before :])
 
 
 def test_a_lead_is_rectified_as_it_is_copied() -> None:

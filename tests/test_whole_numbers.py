@@ -13,7 +13,15 @@ from torch import Tensor
 
 from danna_sep.models.convolution import framed
 from danna_sep.models.precision import has_fast_int8
-from danna_sep.models.whole_numbers import EightBitConvolution, in_whole_steps
+from danna_sep.models.whole_numbers import (
+    BORDER,
+    MOST,
+    EightBitConvolution,
+    in_whole_steps,
+    inside,
+    room_in_steps,
+    write,
+)
 
 SIZES = [(8, 11), (1, 11), (7, 3), (8, 11), (30, 65)]
 """Frames and bins, which come and go: weights are laid out anew."""
@@ -41,6 +49,14 @@ def steps(n_frames: int, n_bins: int, n_features: int = 12, most: int = 255) -> 
     return framed(drawn.to(torch.uint8))
 
 
+def in_a_room(features: Tensor) -> Tensor:
+    """As they are convolved; what is there besides is as large as can be."""
+    room = room_in_steps(features.shape)
+    room[..., BORDER:-BORDER] = MOST
+    write(inside(room, features.shape[1]), features)
+    return room
+
+
 @on_such_processors
 @pytest.mark.parametrize("narrower", ["AVX2", "AVX512_CORE"])
 def test_sums_that_overflow_are_not_used(narrower: str) -> None:
@@ -53,17 +69,23 @@ def test_sums_that_overflow_are_not_used(narrower: str) -> None:
 
 @on_such_processors
 @pytest.mark.parametrize("gives", [torch.float32, torch.bfloat16, torch.uint8])
-@pytest.mark.parametrize(("kernel", "dilation"), [((3, 3), 1), ((3, 3), 2), ((1, 2), 1), ((2, 1), 1), ((2, 3), 1)])
+@pytest.mark.parametrize(
+    ("kernel", "dilation", "n_inputs"),
+    [((3, 3), 1, 12), ((3, 3), 1, 50), ((3, 3), 2, 12), ((1, 2), 1, 62), ((2, 1), 1, 12), ((2, 3), 1, 64)],
+)
 @torch.no_grad()
-def test_it_is_the_convolution(kernel: tuple[int, int], dilation: int, gives: torch.dtype) -> None:
-    """Of features as large as they can be, too: products of eight bits overflow sixteen where hardware lacks sums."""
-    weight, bias = weights(kernel)
+def test_it_is_the_convolution(kernel: tuple[int, int], dilation: int, n_inputs: int, gives: torch.dtype) -> None:
+    """Of features as large as they can be, too: products of eight bits overflow sixteen where hardware lacks sums.
+
+    Whatever stands in a room beside the features, it is not heard.
+    """
+    weight, bias = weights(kernel, n_inputs)
     padding = 0 if kernel[1] == 2 else dilation * (kernel[1] // 2)
     for rectify in (False, True):
         for given in (bias, None):
             convolve = EightBitConvolution(weight, given, dilation, padding, rectify=rectify, gives=gives)
             for n_frames, n_bins in SIZES:
-                heard = steps(n_frames + convolve.reach + 3, n_bins)[:, :, 2:-1]
+                heard = steps(n_frames + convolve.reach + 3, n_bins, n_inputs)[:, :, 2:-1]
                 exact = F.conv2d(
                     heard.double(),
                     in_eight_bits(weight),
@@ -71,7 +93,7 @@ def test_it_is_the_convolution(kernel: tuple[int, int], dilation: int, gives: to
                     padding=(0, padding),
                     dilation=dilation,
                 )
-                found = convolve(heard)
+                found = convolve(in_a_room(steps(n_frames + convolve.reach + 3, n_bins, n_inputs))[:, :, 2:-1])
                 assert found.dtype == gives
                 if gives == torch.uint8:
                     # A half may go either way.
@@ -88,7 +110,8 @@ def test_many_large_products_do_not_overflow() -> None:
     """434 features of 255 steps by weights that are all as large as they get."""
     weight = torch.ones(16, 434, 3, 3)
     weight[::2] = -1
-    found = EightBitConvolution(weight, None, gives=torch.float32)(framed(torch.full((1, 434, 5, 7), 255).byte()))
+    heard = in_a_room(torch.full((1, 434, 5, 7), MOST).byte())
+    found = EightBitConvolution(weight, None, gives=torch.float32)(heard)
     assert found[0, :, 1, 3].tolist() == pytest.approx([-255 * 434 * 9, 255 * 434 * 9] * 8, rel=1e-6)
 
 
@@ -104,8 +127,8 @@ def test_it_is_added_to_no_sum() -> None:
 def test_of_too_few_frames_or_bins_there_is_nothing() -> None:
     weight, bias = weights((3, 2))
     convolve = EightBitConvolution(weight, bias, bin_padding=0)
-    assert convolve(steps(2, 5)).shape == (1, 40, 0, 4)
-    assert convolve(steps(5, 1)).shape == (1, 40, 3, 0)
+    assert convolve(in_a_room(steps(2, 5))).shape == (1, 40, 0, 4)
+    assert convolve(in_a_room(steps(5, 1))).shape == (1, 40, 3, 0)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -116,4 +139,4 @@ def test_rounded_to_the_nearest_step_and_no_further_than_there_are(dtype: torch.
     features = torch.tensor([0.0, 0.4, 0.6, 17.2, 254.9, 255.4, 256.0, 1e6, float("inf")])[None, :, None, None]
     steps = in_whole_steps(features.to(dtype))
     assert steps.flatten().tolist() == [0, 0, 1, 17, 255, 255, 255, 255, 255]
-    assert in_whole_steps(steps) is steps
+    assert torch.equal(in_whole_steps(steps), steps)

@@ -29,6 +29,8 @@ class Convolution:
         rectify: Whether negative results become zero.
     """
 
+    border = 0
+    """Bins of zeros that features have on either side already, which are not among the padding."""
     _gives: torch.dtype | None = None
     """Type of the results, if not that of the features."""
 

@@ -15,15 +15,22 @@ from jaxtyping import Float
 from torch import Tensor
 
 from danna_sep.allocator import apart
-from danna_sep.models.whole_numbers import in_whole_steps
+from danna_sep.models.whole_numbers import inside, room_in_steps, write
 from danna_sep.shapes import FramedFeatures
 
 
 class Led(NamedTuple):
-    """Features, and how many frames in front of the new ones are earlier ones, or zeros before the first."""
+    """Features behind earlier ones, or zeros before the first.
+
+    Attributes:
+        features: As layers hear them; in whole steps, a `room_in_steps`.
+        n_before: How many frames in front of the new ones are earlier ones.
+        new: The new ones; of `features` no more than that.
+    """
 
     features: FramedFeatures
     n_before: int
+    new: FramedFeatures
 
 
 class Lead(NamedTuple):
@@ -173,24 +180,21 @@ class Part:
         taken = [self.take(queue, n_frames) for queue in queues]
         name = f"{queues[0]} stacked"
         first, widths = taken[0][0], [pieces[0].shape[1] for pieces in taken]
-        before = self.kept[name][0] if name in self.kept else None
-        n_before = lead.at_first if before is None else before.shape[2]
-        shape = (len(first), sum(widths), n_before + n_frames, max(pieces[0].shape[3] for pieces in taken))
-        stacked = _room(shape, first, dtype)
-        if n_before:
-            stacked[:, :, :n_before] = 0 if before is None else before
-        for pieces, place in zip(taken, stacked.split(widths, 1), strict=True):
-            start = n_before
+        (before,) = self.kept.get(name, (None,))
+        shape = (len(first), sum(widths), n_frames, max(pieces[0].shape[3] for pieces in taken))
+        led = _opened(before, lead.at_first, shape, first, dtype)
+        for pieces, place in zip(taken, led.new.split(widths, 1), strict=True):
+            start = 0
             for piece in pieces:
                 here = place[:, :, start : start + piece.shape[2]]
-                here[..., : piece.shape[3]] = in_whole_steps(piece) if stacked.dtype == torch.uint8 else piece
+                write(here[..., : piece.shape[3]], piece)
                 if piece.shape[3] < here.shape[3]:
                     here[..., piece.shape[3] :] = 0
                 start += piece.shape[2]
         for queue in queues:
             self.settle(queue)
-        self._keep(name, stacked, lead)
-        return Led(stacked, n_before)
+        self._keep(name, led.features, lead)
+        return led
 
     def behind(self, features: FramedFeatures, n_frames: int) -> FramedFeatures:
         """With zeros behind the track's last frame."""
@@ -221,28 +225,31 @@ def without_rooms(kept: dict[str, tuple[Tensor, ...]]) -> dict[str, tuple[Tensor
     return {name: pieces for name, pieces in kept.items() if not name.endswith(_ROOMS)}
 
 
-def _room(shape: Sequence[int], like: Tensor, dtype: torch.dtype | None = None) -> FramedFeatures:
-    return torch.empty(tuple(shape), dtype=dtype or like.dtype, device=like.device, memory_format=torch.channels_last)
-
-
-def _opened(before: Tensor | None, n_zeros: int, shape: Sequence[int], like: Tensor) -> Led:
-    """Room for features of a shape behind those before, or behind zeros."""
+def _opened(
+    before: Tensor | None, n_zeros: int, shape: Sequence[int], like: Tensor, dtype: torch.dtype | None = None
+) -> Led:
+    """Room for features of a shape behind those before, or behind zeros; of a type, if not that of others."""
     batch, n_features, n_frames, n_bins = shape
     n_before = n_zeros if before is None else before.shape[2]
-    whole = _room((batch, n_features, n_before + n_frames, n_bins), like)
+    shape, dtype = (batch, n_features, n_before + n_frames, n_bins), dtype or like.dtype
+    if dtype == torch.uint8:
+        whole = room_in_steps(shape)
+        new = inside(whole, n_features)[:, :, n_before:]
+    else:
+        whole = torch.empty(shape, dtype=dtype, device=like.device, memory_format=torch.channels_last)
+        new = whole[:, :, n_before:]
     if n_before:
         whole[:, :, :n_before] = 0 if before is None else before
-    return Led(whole, n_before)
+    return Led(whole, n_before, new)
 
 
 def _led(before: Tensor | None, n_zeros: int, features: FramedFeatures, rectify: bool) -> Led:
     """Features behind those before, or behind zeros."""
     led = _opened(before, n_zeros, features.shape, features)
-    new = led.features[:, :, led.n_before :]
     if rectify:
-        torch.clamp_min(features, 0, out=new)
+        torch.clamp_min(features, 0, out=led.new)
     else:
-        new.copy_(features)
+        led.new.copy_(features)
     return led
 
 

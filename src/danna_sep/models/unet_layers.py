@@ -80,7 +80,7 @@ def _d2(name: str, block: D2Block, outputs: Sequence[str], in_steps: bool) -> Ca
         for i, convolution in enumerate(others):
             reach = convolution.reach
             own = part.led(f"{name}.{i}", yielded[:, :growth], Lead(reach // 2, reach), rectify=True)
-            part.put(outputs[i], own.features[:, :, own.n_before :])
+            part.put(outputs[i], own.new)
             heard = part.behind(own.features, reach // 2)
             waiting = part.joined(f"{name} waiting {i}", yielded[:, growth:])
             n_frames = max(0, heard.shape[2] - reach)
@@ -106,7 +106,7 @@ def d3_layer(name: str, block: D3Block, lead: Lead, types: Sequence[torch.dtype]
 
     def layer(part: Part, led: Led) -> Led:
         for d2, queues, lead, dtype in blocks:
-            part.put(queues[0], led.features[:, :, led.n_before :])
+            part.put(queues[0], led.new)
             d2(part, led.features)
             led = part.stack(queues, lead, dtype=dtype)
         return led
@@ -200,14 +200,12 @@ def last_stage(model: UNet, counts: bool) -> Stage:
             part.stack((inner_queue(number), skip_queue(number)), _lead_of(widening), n_frames, dtype).features,
             widening.lookback,
         )
+        n_bins, n_outputs = led.shape[3] - 2 * output.border, widening.n_outputs
         rooms = [
-            [
-                part.open(name, (len(led), widening.n_outputs, n_rows, led.shape[3] - j), led, lead)
-                for j, name in enumerate(pair)
-            ]
+            [part.open(name, (len(led), n_outputs, n_rows, n_bins - j), led, lead) for j, name in enumerate(pair)]
             for n_rows, pair in zip(_n_widened(part, widening, led), names, strict=True)
         ]
-        widening.into([[room.features[:, :, room.n_before :] for room in pair] for pair in rooms], led)
+        widening.into([[room.new for room in pair] for pair in rooms], led)
 
         def logits_of(name: str, room: Led) -> FramedFeatures:
             part.close(name, room, lead)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TypeAlias
 
 import torch
@@ -61,10 +61,11 @@ class Widening:
         dtype: torch.dtype | None = None,
         *,
         rectify: bool = False,
-        convolution: Callable[..., Convolution] = Convolution,
+        convolution: type[Convolution] = Convolution,
     ) -> None:
         dtype = dtype or weight.dtype
         taps, shift = combined(weight, norm)
+        self._border = convolution.border
         self.n_outputs, self.lookback = len(taps), taps.shape[-1] // 4
         self._convolutions = [
             [_quarter(taps.to(dtype), shift.to(dtype), i, j, rectify, convolution) for j in (0, 1)] for i in (0, 1)
@@ -95,7 +96,8 @@ class Widening:
             n_even: So many even rows.
             n_odd: So many odd ones.
         """
-        shape = (len(features), n_even + n_odd, 2 * features.shape[3] - 1, self.n_outputs)
+        n_bins = features.shape[3] - 2 * self._border
+        shape = (len(features), n_even + n_odd, 2 * n_bins - 1, self.n_outputs)
         whole = features.new_empty(shape).permute(0, 3, 1, 2)
         self.into([[whole[:, :, i::2, j::2] for j in (0, 1)] for i in (0, 1)], features)
         return whole
@@ -107,9 +109,7 @@ def combined(weight: Tensor, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
     return (weight * scale[:, None, None]).transpose(0, 1).flip(-2, -1), shift
 
 
-def _quarter(
-    taps: Tensor, shift: Tensor, i: int, j: int, rectify: bool, convolution: Callable[..., Convolution]
-) -> Convolution:
+def _quarter(taps: Tensor, shift: Tensor, i: int, j: int, rectify: bool, convolution: type[Convolution]) -> Convolution:
     reach = taps.shape[-1] // 2
     some = taps[..., (i + reach) % 2 :: 2, (j + reach) % 2 :: 2]
     return convolution(some, shift, bin_padding=some.shape[-1] // 2 if some.shape[-1] % 2 else 0, rectify=rectify)
