@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import multiprocessing
 import re
@@ -16,7 +17,7 @@ import pytest
 import soundfile
 import torch
 
-from danna_sep import SOURCES, api
+from danna_sep import SOURCES, api, preset_file
 from danna_sep.errors import Cancelled, EvaluationError, MissingWeights, OutputExists, SongsError
 from danna_sep.evaluation import report
 from danna_sep.evaluation.bss_eval import bss_eval
@@ -211,6 +212,21 @@ def test_a_preset_is_measured_as_users_run_it(tmp_path: Path, tiny: Path, whole:
         "rounds_for_memory": not whole,
     }
     assert re.fullmatch("[0-9a-f]{64}", about["weights"]["unet"]["sha256"])
+
+
+def test_results_tell_presets_apart_that_share_weights(tmp_path: Path) -> None:
+    """By the blend, and by whatever else their files and those within them say, such as what a model hears."""
+    outer, inner = tmp_path / "outer.json", tmp_path / "inner.json"
+    unet = preset_file.WeightsPart("provisional-unet", {"n_edge_bins": 3})
+    preset_file.write(inner, preset_file.PresetFile({"unet": unet}, {"unet": {"drums": 1.0}}))
+    within = preset_file.PresetPart(str(inner))
+    cascade = preset_file.CascadePart(within, preset_file.PresetPart("fast"), ("drums",))
+    preset_file.write(outer, preset_file.PresetFile({"a": within, "b": cascade}, {"a": {"drums": 0.5}, "b": {}}))
+    about = PresetSystem(str(outer)).describe()
+    assert about["blend"] == {"a": {"drums": 0.5}, "b": {}}
+    outside, inside = (hashlib.sha256(path.read_bytes()).hexdigest() for path in (outer, inner))
+    assert about["preset_files"] == {"outer": outside, "outer/a/inner": inside, "outer/b/first/inner": inside}
+    assert PresetSystem("unet").describe()["preset_files"] == {}
 
 
 def test_a_preset_without_weights_is_refused_at_once() -> None:

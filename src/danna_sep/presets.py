@@ -13,7 +13,7 @@ from typing import Final
 
 from danna_sep import plugins, preset_file, weights
 from danna_sep.errors import ConfigError
-from danna_sep.preset_file import FilePart, Part, PluginPart, PresetPart, WeightsPart
+from danna_sep.preset_file import CascadePart, FilePart, Part, PluginPart, PresetPart, WeightsPart
 from danna_sep.types import SOURCES
 from danna_sep.weights.originals import ORIGINAL_BLEND, ORIGINAL_FAST_BLEND
 
@@ -159,6 +159,30 @@ def weights_files(preset: str) -> dict[str, Path]:
     for name, part in preset_file.read(Path(preset)).separators.items():
         files |= {f"{name}{tail}": path for tail, path in _files_of_part(part).items()}
     return files
+
+
+def preset_files(preset: str) -> dict[str, Path]:
+    """The preset file of that path and those that are parts of it, by a name for each; of another preset none.
+
+    Args:
+        preset: One that `check` takes.
+    """
+    path = Path(preset)
+    if not preset_file.is_file_name(preset) or path.name.lower().endswith(preset_file.WEIGHTS_SUFFIX):
+        return {}
+    files = {label(preset): path}
+    for name, part in preset_file.read(path).separators.items():
+        files |= {f"{label(preset)}/{name}{tail}": each for tail, each in _preset_files_of_part(part).items()}
+    return files
+
+
+def _preset_files_of_part(part: Part) -> dict[str, Path]:
+    if isinstance(part, PresetPart):
+        return {f"/{name}": path for name, path in preset_files(part.name).items()}
+    if not isinstance(part, CascadePart):
+        return {}
+    named = (("first", part.first), ("rest", part.rest))
+    return {f"/{name}{tail}": path for name, each in named for tail, path in _preset_files_of_part(each).items()}
 
 
 def _files_of_part(part: Part) -> dict[str, Path]:

@@ -74,15 +74,16 @@ class PresetSystem:
             ConfigError: No such preset.
             WeightsError: Weights that are missing or damaged.
         """
-        options = self.options
+        options, weights = self.options, presets.weights_files(self.preset)
         precision = api.resolve_precision(options.precision, api.resolve_device(options.device), options.whole)
         return {
             "kind": "preset",
             "name": presets.label(self.preset),
             "weights": {
-                model: {"name": path.stem, "sha256": atomic.sha256_of(path)}
-                for model, path in presets.weights_files(self.preset).items()
+                model: {"name": path.stem, "sha256": atomic.sha256_of(path)} for model, path in weights.items()
             },
+            "blend": presets.rows(self.preset),
+            "preset_files": {name: atomic.sha256_of(path) for name, path in presets.preset_files(self.preset).items()},
             "options": {
                 "segment_s": options.segment_s,
                 "overlap": options.overlap,
