@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
+from danna_sep.models import whole_numbers
 from danna_sep.models.frame_queues import Lead, Part, without_rooms
 from danna_sep.models.whole_numbers import in_whole_steps, inside
 
@@ -151,16 +154,38 @@ def test_a_lead_is_what_came_before(lengths: list[int]) -> None:
         n_heard += n_new
 
 
-def test_whole_steps_are_led_in_rooms() -> None:
-    """Between bins of zeros, which convolutions take for the padding, beside earlier frames as beside new ones."""
-    kept: dict[str, tuple[torch.Tensor, ...]] = {}
-    for start in (0, 3, 6):
-        led = Part(kept, False).led("led", in_whole_steps(frames(start, 3, 100)), LEAD)
-        assert not led.features[..., [0, -1]].any()
-        expected = torch.arange(start - led.n_before, start + 3)
-        found = inside(led.features, 3)
-        assert torch.equal(found[0, 0, :, 0], torch.where(expected < 0, 0, expected + 100).byte())
-        assert torch.equal(led.new, found[:, :, led.n_before :])
+@pytest.mark.parametrize("tiles", [False, True])
+def test_whole_steps_have_a_border_of_zeros(monkeypatch: pytest.MonkeyPatch, tiles: bool) -> None:
+    """Which convolutions take for the padding: beside earlier frames, as beside new ones and narrower ones."""
+    monkeypatch.setattr(whole_numbers, "has_tiles", lambda: tiles)
+    torch.use_deterministic_algorithms(True)  # fills new memory with what is as wrong as can be
+    try:
+        kept: dict[str, tuple[torch.Tensor, ...]] = {}
+        rng = torch.Generator().manual_seed(0)
+        wide, narrow = (
+            torch.randint(0, 250, (2, n_features, 20, n_bins), generator=rng).float()
+            for n_features, n_bins in ((45, 6), (5, 4))
+        )
+        start = 0
+        for n_new in (3, 0, 1, 7, 9):
+            part, new = Part(kept, False), slice(start, start + n_new)
+            part.put("wide", wide[:, :, new])
+            part.put("narrow", in_whole_steps(narrow[:, :, new]))
+            stacked = part.stack(("wide", "narrow"), LEAD, dtype=torch.uint8)
+            led = part.led("led", in_whole_steps(wide[:, :, new]), LEAD)
+            for features, n_features in ((stacked.features, 50), (led.features, 45)):
+                assert features.dtype == torch.uint8
+                assert features.shape[1] == (64 if tiles and n_features == 50 else n_features)
+                assert not features[..., [0, -1]].any()
+            expected = torch.cat((wide, F.pad(narrow, (0, 2))), 1)
+            expected = F.pad(expected, (0, 0, LEAD.at_first, 0)).byte()[:, :, : LEAD.at_first + start + n_new]
+            n_heard = stacked.n_before + n_new
+            assert torch.equal(inside(stacked.features, 50), expected[:, :, expected.shape[2] - n_heard :])
+            assert torch.equal(inside(led.features, 45), expected[:, :45, expected.shape[2] - n_heard :])
+            assert torch.equal(stacked.new, inside(stacked.features, 50)[:, :, stacked.n_before :])
+            start += n_new
+    finally:
+        torch.use_deterministic_algorithms(False)
 
 
 def test_a_lead_is_rectified_as_it_is_copied() -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import danna_sep
 from danna_sep.errors import ConfigError
-from danna_sep.models import XUMX, Demucs, DemucsConfig, UNet, UNetConfig, XUMXConfig, precision
+from danna_sep.models import XUMX, Demucs, DemucsConfig, UNet, UNetConfig, XUMXConfig, precision, processor
 from danna_sep.models.precision import has_fast_bf16, has_fast_int8, lower, lowers, resolve_precision
 from danna_sep.models.unet_framed import FramedUNet
 from danna_sep.separators import MaskSeparator
@@ -92,7 +92,7 @@ def test_processor_without_instructions(monkeypatch: pytest.MonkeyPatch, tmp_pat
     """PyTorch is asked first, the system where it does not say, and no file means no."""
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False, raising=False)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False, raising=False)
-    monkeypatch.setattr(precision, "_CPU_INFO", tmp_path / "cpuinfo")
+    monkeypatch.setattr(processor, "_CPU_INFO", tmp_path / "cpuinfo")
     assert not has_fast_bf16()
     (tmp_path / "cpuinfo").write_text("flags : fpu avx2 avx512f\n")
     assert not has_fast_bf16()

@@ -11,19 +11,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from danna_sep.models import whole_numbers
 from danna_sep.models.convolution import framed
 from danna_sep.models.precision import has_fast_int8
 from danna_sep.models.whole_numbers import (
     BORDER,
     MOST,
     EightBitConvolution,
+    bordered_steps,
     in_whole_steps,
     inside,
-    room_in_steps,
-    write,
+    write_features,
 )
 
-SIZES = [(8, 11), (1, 11), (7, 3), (8, 11), (30, 65)]
+SIZES = [(8, 11), (1, 11), (7, 3), (8, 11), (30, 65), (2, 9), (5, 9), (6, 9), (8, 11), (7, 3)]
 """Frames and bins, which come and go: weights are laid out anew."""
 
 on_such_processors = pytest.mark.skipif(not has_fast_int8(), reason="this processor has no sums of eight bits")
@@ -49,12 +50,12 @@ def steps(n_frames: int, n_bins: int, n_features: int = 12, most: int = 255) -> 
     return framed(drawn.to(torch.uint8))
 
 
-def in_a_room(features: Tensor) -> Tensor:
+def bordered(features: Tensor) -> Tensor:
     """As they are convolved; what is there besides is as large as can be."""
-    room = room_in_steps(features.shape)
-    room[..., BORDER:-BORDER] = MOST
-    write(inside(room, features.shape[1]), features)
-    return room
+    whole = bordered_steps(features.shape, features.device)
+    whole[..., BORDER:-BORDER] = MOST
+    write_features(inside(whole, features.shape[1]), features)
+    return whole
 
 
 @on_such_processors
@@ -73,12 +74,23 @@ def test_sums_that_overflow_are_not_used(narrower: str) -> None:
     ("kernel", "dilation", "n_inputs"),
     [((3, 3), 1, 12), ((3, 3), 1, 50), ((3, 3), 2, 12), ((1, 2), 1, 62), ((2, 1), 1, 12), ((2, 3), 1, 64)],
 )
+@pytest.mark.parametrize("widest", [False, True])
 @torch.no_grad()
-def test_it_is_the_convolution(kernel: tuple[int, int], dilation: int, n_inputs: int, gives: torch.dtype) -> None:
+def test_it_is_the_convolution(
+    monkeypatch: pytest.MonkeyPatch,
+    kernel: tuple[int, int],
+    dilation: int,
+    n_inputs: int,
+    gives: torch.dtype,
+    widest: bool,
+) -> None:
     """Of features as large as they can be, too: products of eight bits overflow sixteen where hardware lacks sums.
 
-    Whatever stands in a room beside the features, it is not heard.
+    Whatever stands beside the features, it is not heard. As it is done for the widest instructions, it is right where
+    they are missing, too.
     """
+    monkeypatch.setattr(whole_numbers, "has_tiles", lambda: widest)
+    monkeypatch.setattr(whole_numbers, "has_wide_vectors", lambda: widest)
     weight, bias = weights(kernel, n_inputs)
     padding = 0 if kernel[1] == 2 else dilation * (kernel[1] // 2)
     for rectify in (False, True):
@@ -93,7 +105,7 @@ def test_it_is_the_convolution(kernel: tuple[int, int], dilation: int, n_inputs:
                     padding=(0, padding),
                     dilation=dilation,
                 )
-                found = convolve(in_a_room(steps(n_frames + convolve.reach + 3, n_bins, n_inputs))[:, :, 2:-1])
+                found = convolve(bordered(steps(n_frames + convolve.reach + 3, n_bins, n_inputs))[:, :, 2:-1])
                 assert found.dtype == gives
                 if gives == torch.uint8:
                     # A half may go either way.
@@ -110,9 +122,20 @@ def test_many_large_products_do_not_overflow() -> None:
     """434 features of 255 steps by weights that are all as large as they get."""
     weight = torch.ones(16, 434, 3, 3)
     weight[::2] = -1
-    heard = in_a_room(torch.full((1, 434, 5, 7), MOST).byte())
+    heard = bordered(torch.full((1, 434, 5, 7), MOST).byte())
     found = EightBitConvolution(weight, None, gives=torch.float32)(heard)
     assert found[0, :, 1, 3].tolist() == pytest.approx([-255 * 434 * 9, 255 * 434 * 9] * 8, rel=1e-6)
+
+
+@on_such_processors
+@torch.no_grad()
+def test_layouts_do_not_pile_up() -> None:
+    """A song of many lengths of parts would take the memory of the weights for each."""
+    convolve = EightBitConvolution(*weights((3, 3)))
+    for n_frames in range(3, 23):
+        for each in (n_frames, 9):
+            convolve(bordered(steps(each, 5)))
+    assert [shape[2] for shape in convolve._layouts] == [20, 21, 22, 9]
 
 
 def test_it_is_added_to_no_sum() -> None:
@@ -127,8 +150,8 @@ def test_it_is_added_to_no_sum() -> None:
 def test_of_too_few_frames_or_bins_there_is_nothing() -> None:
     weight, bias = weights((3, 2))
     convolve = EightBitConvolution(weight, bias, bin_padding=0)
-    assert convolve(in_a_room(steps(2, 5))).shape == (1, 40, 0, 4)
-    assert convolve(in_a_room(steps(5, 1))).shape == (1, 40, 3, 0)
+    assert convolve(bordered(steps(2, 5))).shape == (1, 40, 0, 4)
+    assert convolve(bordered(steps(5, 1))).shape == (1, 40, 3, 0)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -30,7 +30,7 @@ class Convolution:
     """
 
     border = 0
-    """Bins of zeros that features have on either side already, which are not among the padding."""
+    """Bins of zeros that features come with on either side; `bin_padding` counts them, too."""
     _gives: torch.dtype | None = None
     """Type of the results, if not that of the features."""
 

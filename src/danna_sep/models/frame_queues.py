@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from danna_sep.allocator import apart
-from danna_sep.models.whole_numbers import inside, room_in_steps, write
+from danna_sep.models.whole_numbers import bordered_steps, inside, write_features
 from danna_sep.shapes import FramedFeatures
 
 
@@ -23,9 +23,9 @@ class Led(NamedTuple):
     """Features behind earlier ones, or zeros before the first.
 
     Attributes:
-        features: As layers hear them; in whole steps, a `room_in_steps`.
+        features: As layers hear them; in whole steps, `bordered_steps`.
         n_before: How many frames in front of the new ones are earlier ones.
-        new: The new ones; of `features` no more than that.
+        new: The new ones alone, without a border: a view of `features`.
     """
 
     features: FramedFeatures
@@ -187,7 +187,7 @@ class Part:
             start = 0
             for piece in pieces:
                 here = place[:, :, start : start + piece.shape[2]]
-                write(here[..., : piece.shape[3]], piece)
+                write_features(here[..., : piece.shape[3]], piece)
                 if piece.shape[3] < here.shape[3]:
                     here[..., piece.shape[3] :] = 0
                 start += piece.shape[2]
@@ -233,7 +233,7 @@ def _opened(
     n_before = n_zeros if before is None else before.shape[2]
     shape, dtype = (batch, n_features, n_before + n_frames, n_bins), dtype or like.dtype
     if dtype == torch.uint8:
-        whole = room_in_steps(shape)
+        whole = bordered_steps(shape, like.device)
         new = inside(whole, n_features)[:, :, n_before:]
     else:
         whole = torch.empty(shape, dtype=dtype, device=like.device, memory_format=torch.channels_last)

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Final
 
 import torch
 from torch import nn
 
 from danna_sep.errors import ConfigError
+from danna_sep.models.processor import has_instructions
 from danna_sep.models.whole_numbers import sums_exactly
 
 PRECISIONS: Final = ("auto", "f32", "bf16", "int8")
 
 _LOWERED = (nn.Conv1d, nn.Conv2d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.Linear, nn.LSTM)
-_CPU_INFO = Path("/proc/cpuinfo")
 
 
 def resolve_precision(precision: str, device: torch.device | str, whole: bool = False) -> str:
@@ -55,7 +54,9 @@ def has_fast_bf16() -> bool:
 
     PyTorch computes in bfloat16 on any processor, but without them it is slower than in single precision.
     """
-    return _has("avx512_bf16", "_is_avx512_bf16_supported") or _has("amx_bf16", "_is_amx_tile_supported")
+    return has_instructions("avx512_bf16", "_is_avx512_bf16_supported") or has_instructions(
+        "amx_bf16", "_is_amx_tile_supported"
+    )
 
 
 def has_fast_int8() -> bool:
@@ -63,19 +64,10 @@ def has_fast_int8() -> bool:
 
     They are AVX-512 VNNI or, of half the width, on laptops without AVX-512, AVX-VNNI: which Linux alone tells of.
     """
-    has_wide = _has("avx512f", "_is_avx512_supported") and _has("avx512_vnni", "_is_vnni_supported")
-    return (has_wide or _has("avx_vnni")) and sums_exactly()
-
-
-def _has(flag: str, asked: str = "") -> bool:
-    """Whether PyTorch, if it knows, says so of this processor, or the system does."""
-    supported = getattr(torch.cpu, asked, None)
-    if supported is not None and supported():
-        return True
-    try:
-        return flag in _CPU_INFO.read_text(encoding="utf-8").split()
-    except OSError:
-        return False
+    has_wide = has_instructions("avx512f", "_is_avx512_supported") and has_instructions(
+        "avx512_vnni", "_is_vnni_supported"
+    )
+    return (has_wide or has_instructions("avx_vnni")) and sums_exactly()
 
 
 def lower(model: nn.Module) -> None:

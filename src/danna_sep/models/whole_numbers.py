@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from danna_sep.models.convolution import Convolution
+from danna_sep.models.processor import has_tiles, has_wide_vectors
 from danna_sep.models.widen import Widening
 from danna_sep.shapes import FramedFeatures
 
@@ -24,36 +25,37 @@ BORDER = 1
 """Bins of zeros below the lowest and above the highest, where features in whole steps are to be convolved."""
 _MOST_WEIGHT = 127
 _N_LAID_OUT = 4
-"""Shapes of features that weights stay laid out for: parts of a track have two or three."""
+"""Shapes of features that weights stay laid out for: parts of a track take turns in two or three."""
 
 
-def room_in_steps(shape: Sequence[int]) -> FramedFeatures:
-    """Room for features in whole steps as `EightBitConvolution` hears them.
+def bordered_steps(shape: Sequence[int], device: torch.device) -> FramedFeatures:
+    """Memory for features in whole steps as `EightBitConvolution` hears them.
 
     There is a border of zero bins, and there may be features more, of any values. Where both are right for a CPU's
     matrix instructions (AMX), oneDNN needs not copy what it convolves first, which takes up to twice as long as to
     convolve it.
 
     Args:
-        shape: Axes batch, feature, frame, bin, of what is to be written `inside` it.
+        shape: Axes batch, feature, frame, bin, of what is to be written `inside`.
+        device: Where.
     """
     batch, n_features, n_frames, n_bins = shape
     around = (batch, _n_heard(n_features), n_frames, n_bins + 2 * BORDER)
-    room = torch.empty(around, dtype=torch.uint8, memory_format=torch.channels_last)
-    room[..., :BORDER] = room[..., n_bins + BORDER :] = 0
-    return room
+    whole = torch.empty(around, dtype=torch.uint8, device=device, memory_format=torch.channels_last)
+    whole[..., :BORDER] = whole[..., n_bins + BORDER :] = 0
+    return whole
 
 
-def inside(room: FramedFeatures, n_features: int) -> FramedFeatures:
-    """The features that it is there for."""
-    return room[:, :n_features, :, BORDER : room.shape[3] - BORDER]
+def inside(bordered: FramedFeatures, n_features: int) -> FramedFeatures:
+    """The features that it is there for, a view."""
+    return bordered[:, :n_features, :, BORDER : bordered.shape[3] - BORDER]
 
 
 class EightBitConvolution(Convolution):
     """As `Convolution`, with weights rounded to eight bits and a scale for each output.
 
-    Right where such products are summed in 32 bits alone: see `sums_exactly`. It hears a `room_in_steps`, of which
-    zeros beyond the bins are a part already.
+    Right where such products are summed in 32 bits alone: see `sums_exactly`. It hears `bordered_steps`, and gives
+    what is convolved of the features inside.
 
     Args:
         weight: Of features in whole steps; see `Convolution`.
@@ -78,7 +80,7 @@ class EightBitConvolution(Convolution):
     ) -> None:
         n_outputs, n_features, _, n_bins = weight.shape
         padding = n_bins // 2 * dilation if bin_padding is None else bin_padding
-        self._n_cut = max(0, BORDER - padding)
+        self._n_cut = max(0, BORDER - padding)  # results on either side that hear more of the border than they should
         weight = F.pad(weight.detach().float(), (0, 0) * 2 + (0, _n_heard(n_features) - n_features))
         weight = F.pad(weight, (0, 0) * 3 + (0, -n_outputs % _outputs_together()))
         largest = weight.abs().amax((1, 2, 3))
@@ -89,9 +91,9 @@ class EightBitConvolution(Convolution):
         super().__init__(self._whole, bias, dilation, max(0, padding - BORDER), rectify=rectify)
         self.n_outputs, self._gives = n_outputs, gives
         self._lost_bins = (n_bins - 1) * dilation - 2 * padding + 2 * BORDER
-        self._laid_out = None, self._whole
-        # Replaced as a whole: threads that separate with the same network share it.
-        self._layouts: tuple[tuple[torch.Size, Tensor], ...] = ()
+        self._laid_out = None, self._whole  # not a copy
+        # The last one is that used last. Replaced as a whole: threads that separate with the same network share it.
+        self._layouts: dict[torch.Size, Tensor] = {}
 
     def onto(self, total: FramedFeatures, features: FramedFeatures) -> NoReturn:
         """Not here: oneDNN copies what it is to add to, and whole steps have lost what is negative."""
@@ -101,24 +103,24 @@ class EightBitConvolution(Convolution):
         convolve = torch.ops.onednn.qconv2d_pointwise
         weights = self._weight_for(features), self._scale, self._no_offset, self._bias
         unary = "relu" if rectify else "none"
-        steps = 1.0, 0, self._gives
-        given = cast("Tensor", convolve(features, 1.0, 0, *weights, *self._strides(), *steps, unary, [], ""))
+        geometry = self._in_order()
+        given = cast("Tensor", convolve(features, 1.0, 0, *weights, *geometry, 1.0, 0, self._gives, unary, [], ""))
         return given[:, : self.n_outputs, :, self._n_cut : given.shape[3] - self._n_cut]
 
-    def _strides(self) -> tuple[list[int], tuple[int, int], list[int], int]:
-        """The geometry in these operators' order."""
+    def _in_order(self) -> tuple[list[int], tuple[int, int], list[int], int]:
+        """Stride, padding, dilation and groups, as these operators take them."""
         _, padding, stride, dilation, groups = self._geometry()
         return stride, padding, dilation, groups
 
     def _weight_for(self, features: FramedFeatures) -> Tensor:
         """See `Convolution`."""
-        layouts = self._layouts
-        for shape, weight in layouts:
-            if shape == features.shape:
-                return weight
-        prepack = torch.ops.onednn.qconv_prepack
-        weight = cast("Tensor", prepack(self._whole, self._scale, 1.0, 0, *self._strides(), list(features.shape)))
-        self._layouts = (*layouts[1 - _N_LAID_OUT :], (features.shape, weight))
+        layouts = dict(self._layouts)
+        weight = layouts.pop(features.shape, None)
+        if weight is None:
+            prepack = torch.ops.onednn.qconv_prepack
+            geometry = (*self._in_order(), list(features.shape))
+            weight = cast("Tensor", prepack(self._whole, self._scale, 1.0, 0, *geometry))
+        self._layouts = dict([*layouts.items()][1 - _N_LAID_OUT :]) | {features.shape: weight}
         return weight
 
 
@@ -129,10 +131,10 @@ def widening_of_steps(weight: Tensor, norm: nn.BatchNorm2d) -> Widening:
 
 def in_whole_steps(features: FramedFeatures) -> FramedFeatures:
     """Features, none negative, to the nearest step, in eight bits; what is beyond them is the most they can be."""
-    return write(torch.empty_like(features, dtype=torch.uint8), features)
+    return write_features(torch.empty_like(features, dtype=torch.uint8), features)
 
 
-def write(place: FramedFeatures, features: FramedFeatures) -> FramedFeatures:
+def write_features(place: FramedFeatures, features: FramedFeatures) -> FramedFeatures:
     """Write features; where the place is of eight bits, see `in_whole_steps`."""
     if place.dtype == torch.uint8 != features.dtype:
         # Rounded first: in bfloat16 half a step more than 129 is 130.
@@ -141,23 +143,14 @@ def write(place: FramedFeatures, features: FramedFeatures) -> FramedFeatures:
 
 
 def _n_heard(n_features: int) -> int:
-    """Features that there is room for: matrix instructions take 64 at a time, if that is not many more."""
+    """Features that there is memory for: matrix instructions take 64 at a time, if that is not many more."""
     n_whole = -(-n_features // 64) * 64
-    return n_whole if _has_tiles() and 3 * n_whole <= 4 * n_features else n_features
+    return n_whole if has_tiles() and 3 * n_whole <= 4 * n_features else n_features
 
 
-@cache
-def _has_tiles() -> bool:
-    """Whether the processor has matrix instructions, AMX."""
-    supported = getattr(torch.cpu, "_is_amx_tile_supported", None)
-    return supported is not None and bool(supported())
-
-
-@cache
 def _outputs_together() -> int:
     """Outputs that the processor computes together."""
-    supported = getattr(torch.cpu, "_is_avx512_supported", None)
-    return 16 if supported is not None and supported() else 8
+    return 16 if has_wide_vectors() else 8
 
 
 @cache
@@ -167,7 +160,7 @@ def sums_exactly() -> bool:
     Where the processor has no instructions for them, or oneDNN is told not to use them, it adds up products of two
     features in sixteen bits, which the largest overflow.
     """
-    heard = room_in_steps((1, 2, 1, 1)).fill_(MOST)
+    heard = bordered_steps((1, 2, 1, 1), torch.device("cpu")).fill_(MOST)
     try:
         given = EightBitConvolution(torch.full((1, 2, 1, 1), 0.5), None, gives=torch.float32)(heard)
     except (AttributeError, RuntimeError, TypeError):
