@@ -221,9 +221,11 @@ def test_results_tell_presets_apart_that_share_weights(tmp_path: Path) -> None:
     preset_file.write(inner, preset_file.PresetFile({"unet": unet}, {"unet": {"drums": 1.0}}))
     within = preset_file.PresetPart(str(inner))
     cascade = preset_file.CascadePart(within, preset_file.PresetPart("fast"), ("drums",))
-    preset_file.write(outer, preset_file.PresetFile({"a": within, "b": cascade}, {"a": {"drums": 0.5}, "b": {}}))
+    itself = preset_file.PresetPart(str(outer))
+    blend = {"a": {"drums": 0.5}, "b": {"drums": 0.5}, "unused": {"drums": 0.0}}
+    preset_file.write(outer, preset_file.PresetFile({"a": within, "b": cascade, "unused": itself}, blend))
     about = PresetSystem(str(outer)).describe()
-    assert about["blend"] == {"a": {"drums": 0.5}, "b": {}}
+    assert about["blend"] == blend
     outside, inside = (hashlib.sha256(path.read_bytes()).hexdigest() for path in (outer, inner))
     assert about["preset_files"] == {"outer": outside, "outer/a/inner": inside, "outer/b/first/inner": inside}
     assert PresetSystem("unet").describe()["preset_files"] == {}

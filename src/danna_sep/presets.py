@@ -156,13 +156,14 @@ def weights_files(preset: str) -> dict[str, Path]:
         return {}
     check(preset, sources_of(preset))
     files: dict[str, Path] = {}
-    for name, part in preset_file.read(Path(preset)).separators.items():
-        files |= {f"{name}{tail}": path for tail, path in _files_of_part(part).items()}
+    read = preset_file.read(Path(preset))
+    for name in read.needed(SOURCES):
+        files |= {f"{name}{tail}": path for tail, path in _files_of_part(read.separators[name]).items()}
     return files
 
 
 def preset_files(preset: str) -> dict[str, Path]:
-    """The preset file of that path and those that are parts of it, by a name for each; of another preset none.
+    """The preset file of that path and those that add something to it, by a name for each; of another preset none.
 
     Args:
         preset: One that `check` takes.
@@ -170,9 +171,10 @@ def preset_files(preset: str) -> dict[str, Path]:
     path = Path(preset)
     if not preset_file.is_file_name(preset) or path.name.lower().endswith(preset_file.WEIGHTS_SUFFIX):
         return {}
-    files = {label(preset): path}
-    for name, part in preset_file.read(path).separators.items():
-        files |= {f"{label(preset)}/{name}{tail}": each for tail, each in _preset_files_of_part(part).items()}
+    files, read = {label(preset): path}, preset_file.read(path)
+    for name in read.needed(SOURCES):
+        parts = _preset_files_of_part(read.separators[name])
+        files |= {f"{label(preset)}/{name}{tail}": each for tail, each in parts.items()}
     return files
 
 
