@@ -97,7 +97,8 @@ def test_it_is_the_convolution(
         for given in (bias, None):
             convolve = EightBitConvolution(weight, given, dilation, padding, rectify=rectify, gives=gives)
             for n_frames, n_bins in SIZES:
-                heard = steps(n_frames + convolve.reach + 3, n_bins, n_inputs)[:, :, 2:-1]
+                whole = steps(n_frames + convolve.reach + 3, n_bins, n_inputs)
+                heard = whole[:, :, 2:-1]
                 exact = F.conv2d(
                     heard.double(),
                     in_eight_bits(weight),
@@ -105,7 +106,7 @@ def test_it_is_the_convolution(
                     padding=(0, padding),
                     dilation=dilation,
                 )
-                found = convolve(bordered(steps(n_frames + convolve.reach + 3, n_bins, n_inputs))[:, :, 2:-1])
+                found = convolve(bordered(whole)[:, :, 2:-1])
                 assert found.dtype == gives
                 if gives == torch.uint8:
                     # A half may go either way.

@@ -6,10 +6,10 @@ installed separator's.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 from danna_sep import plugins, preset_file, weights
 from danna_sep.errors import ConfigError
@@ -19,6 +19,8 @@ from danna_sep.weights.originals import ORIGINAL_BLEND, ORIGINAL_FAST_BLEND
 
 _ALONE = (1.0, 1.0, 1.0, 1.0)
 _BUNDLE = "provisional"
+
+_Files: TypeAlias = dict[str, Path]
 
 
 @dataclass(frozen=True)
@@ -158,7 +160,8 @@ def weights_files(preset: str) -> dict[str, Path]:
     files: dict[str, Path] = {}
     read = preset_file.read(Path(preset))
     for name in read.needed(SOURCES):
-        files |= {f"{name}{tail}": path for tail, path in _files_of_part(read.separators[name]).items()}
+        within = _files_of_part(read.separators[name], weights_files, _weights_file)
+        files |= {f"{name}{tail}": path for tail, path in within.items()}
     return files
 
 
@@ -173,31 +176,29 @@ def preset_files(preset: str) -> dict[str, Path]:
         return {}
     files, read = {label(preset): path}, preset_file.read(path)
     for name in read.needed(SOURCES):
-        parts = _preset_files_of_part(read.separators[name])
-        files |= {f"{label(preset)}/{name}{tail}": each for tail, each in parts.items()}
+        within = _files_of_part(read.separators[name], preset_files, lambda _: {})
+        files |= {f"{label(preset)}/{name}{tail}": each for tail, each in within.items()}
     return files
 
 
-def _preset_files_of_part(part: Part) -> dict[str, Path]:
+def _files_of_part(part: Part, of_preset: Callable[[str], _Files], of_model: Callable[[Part], _Files]) -> _Files:
+    """Files of a part and of those within it, by what to put behind its name."""
     if isinstance(part, PresetPart):
-        return {f"/{name}": path for name, path in preset_files(part.name).items()}
+        return {f"/{name}": path for name, path in of_preset(part.name).items()}
     if not isinstance(part, CascadePart):
-        return {}
+        return of_model(part)
     named = (("first", part.first), ("rest", part.rest))
-    return {f"/{name}{tail}": path for name, each in named for tail, path in _preset_files_of_part(each).items()}
+    return {
+        f"/{name}{tail}": path
+        for name, each in named
+        for tail, path in _files_of_part(each, of_preset, of_model).items()
+    }
 
 
-def _files_of_part(part: Part) -> dict[str, Path]:
+def _weights_file(part: Part) -> _Files:
     if isinstance(part, FilePart):
         return {"": part.path}
-    if isinstance(part, WeightsPart):
-        return {"": weights.find(part.name)}
-    if isinstance(part, PresetPart):
-        return {f"/{name}": path for name, path in weights_files(part.name).items()}
-    if isinstance(part, PluginPart):
-        return {}
-    named = (("first", part.first), ("rest", part.rest))
-    return {f"/{name}{tail}": path for name, each in named for tail, path in _files_of_part(each).items()}
+    return {"": weights.find(part.name)} if isinstance(part, WeightsPart) else {}
 
 
 def _check(preset: str, sources: tuple[str, ...], parents: tuple[Path, ...]) -> None:

@@ -32,8 +32,8 @@ def bordered_steps(shape: Sequence[int], device: torch.device) -> FramedFeatures
     """Memory for features in whole steps as `EightBitConvolution` hears them.
 
     There is a border of zero bins, and there may be features more, of any values. Where both are right for a CPU's
-    matrix instructions (AMX), oneDNN needs not copy what it convolves first, which takes up to twice as long as to
-    convolve it.
+    matrix instructions (AMX), oneDNN needs not copy what it convolves first, which takes up to three times as long as
+    to convolve it.
 
     Args:
         shape: Axes batch, feature, frame, bin, of what is to be written `inside`.
