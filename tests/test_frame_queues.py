@@ -8,9 +8,10 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from danna_sep.models import whole_numbers
+from danna_sep.models import bordered
+from danna_sep.models.bordered import inside
 from danna_sep.models.frame_queues import Lead, Part, without_rooms
-from danna_sep.models.whole_numbers import in_whole_steps, inside
+from danna_sep.models.whole_numbers import in_whole_steps
 
 LEAD = Lead(1, 2)
 
@@ -155,9 +156,13 @@ def test_a_lead_is_what_came_before(lengths: list[int]) -> None:
 
 
 @pytest.mark.parametrize("tiles", [False, True])
-def test_whole_steps_have_a_border_of_zeros(monkeypatch: pytest.MonkeyPatch, tiles: bool) -> None:
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.bfloat16])
+def test_where_asked_there_is_a_border_of_zeros(
+    monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, tiles: bool
+) -> None:
     """Which convolutions take for the padding: beside earlier frames, as beside new ones and narrower ones."""
-    monkeypatch.setattr(whole_numbers, "has_tiles", lambda: tiles)
+    monkeypatch.setattr(bordered, "has_tiles", lambda: tiles)
+    lead = LEAD._replace(has_border=True)
     torch.use_deterministic_algorithms(True)  # fills new memory with what is as wrong as can be
     try:
         kept: dict[str, tuple[torch.Tensor, ...]] = {}
@@ -170,15 +175,16 @@ def test_whole_steps_have_a_border_of_zeros(monkeypatch: pytest.MonkeyPatch, til
         for n_new in (3, 0, 1, 7, 9):
             part, new = Part(kept, False), slice(start, start + n_new)
             part.put("wide", wide[:, :, new])
-            part.put("narrow", in_whole_steps(narrow[:, :, new]))
-            stacked = part.stack(("wide", "narrow"), LEAD, dtype=torch.uint8)
-            led = part.led("led", in_whole_steps(wide[:, :, new]), LEAD)
+            part.put("narrow", in_whole_steps(narrow[:, :, new]).to(dtype))
+            stacked = part.stack(("wide", "narrow"), lead, dtype=dtype)
+            led = part.led("led", in_whole_steps(wide[:, :, new]).to(dtype), lead)
             for features, n_features in ((stacked.features, 50), (led.features, 45)):
-                assert features.dtype == torch.uint8
+                assert features.dtype == dtype
                 assert features.shape[1] == (64 if tiles and n_features == 50 else n_features)
                 assert not features[..., [0, -1]].any()
+                assert dtype == torch.uint8 or not features[:, n_features:].any()
             expected = torch.cat((wide, F.pad(narrow, (0, 2))), 1)
-            expected = F.pad(expected, (0, 0, LEAD.at_first, 0)).byte()[:, :, : LEAD.at_first + start + n_new]
+            expected = F.pad(expected, (0, 0, LEAD.at_first, 0)).to(dtype)[:, :, : LEAD.at_first + start + n_new]
             n_heard = stacked.n_before + n_new
             assert torch.equal(inside(stacked.features, 50), expected[:, :, expected.shape[2] - n_heard :])
             assert torch.equal(inside(led.features, 45), expected[:, :45, expected.shape[2] - n_heard :])

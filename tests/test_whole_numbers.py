@@ -11,18 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from danna_sep.models import whole_numbers
+from danna_sep.models import bordered
+from danna_sep.models.bordered import BORDER, BorderedConvolution, inside
 from danna_sep.models.convolution import framed
 from danna_sep.models.precision import has_fast_int8
-from danna_sep.models.whole_numbers import (
-    BORDER,
-    MOST,
-    EightBitConvolution,
-    bordered_steps,
-    in_whole_steps,
-    inside,
-    write_features,
-)
+from danna_sep.models.whole_numbers import MOST, EightBitConvolution, in_whole_steps, write_features
 
 SIZES = [(8, 11), (1, 11), (7, 3), (8, 11), (30, 65), (2, 9), (5, 9), (6, 9), (8, 11), (7, 3)]
 """Frames and bins, which come and go: weights are laid out anew."""
@@ -50,10 +43,11 @@ def steps(n_frames: int, n_bins: int, n_features: int = 12, most: int = 255) -> 
     return framed(drawn.to(torch.uint8))
 
 
-def bordered(features: Tensor) -> Tensor:
-    """As they are convolved; what is there besides is as large as can be."""
-    whole = bordered_steps(features.shape, features.device)
-    whole[..., BORDER:-BORDER] = MOST
+def with_border(features: Tensor) -> Tensor:
+    """As they are convolved; in whole steps what is there besides is as large as can be."""
+    whole = bordered.bordered(features.shape, features.dtype, features.device)
+    if features.dtype == torch.uint8:
+        whole[..., BORDER:-BORDER] = MOST
     write_features(inside(whole, features.shape[1]), features)
     return whole
 
@@ -89,8 +83,8 @@ def test_it_is_the_convolution(
     Whatever stands beside the features, it is not heard. As it is done for the widest instructions, it is right where
     they are missing, too.
     """
-    monkeypatch.setattr(whole_numbers, "has_tiles", lambda: widest)
-    monkeypatch.setattr(whole_numbers, "has_wide_vectors", lambda: widest)
+    monkeypatch.setattr(bordered, "has_tiles", lambda: widest)
+    monkeypatch.setattr(bordered, "has_wide_vectors", lambda: widest)
     weight, bias = weights(kernel, n_inputs)
     padding = 0 if kernel[1] == 2 else dilation * (kernel[1] // 2)
     for rectify in (False, True):
@@ -106,7 +100,7 @@ def test_it_is_the_convolution(
                     padding=(0, padding),
                     dilation=dilation,
                 )
-                found = convolve(bordered(whole)[:, :, 2:-1])
+                found = convolve(with_border(whole)[:, :, 2:-1])
                 assert found.dtype == gives
                 if gives == torch.uint8:
                     # A half may go either way.
@@ -117,13 +111,47 @@ def test_it_is_the_convolution(
                     torch.testing.assert_close(found.double(), exact, rtol=least, atol=least)
 
 
+@pytest.mark.parametrize(
+    ("kernel", "dilation", "n_inputs"), [((3, 3), 1, 12), ((3, 3), 1, 27), ((3, 3), 2, 64), ((1, 2), 1, 62)]
+)
+@pytest.mark.parametrize("widest", [False, True])
+@torch.no_grad()
+def test_between_zeros_it_is_the_same_convolution(
+    monkeypatch: pytest.MonkeyPatch, kernel: tuple[int, int], dilation: int, n_inputs: int, widest: bool
+) -> None:
+    """In bfloat16; memory that nobody has written, of which the convolution hears some, may hold anything."""
+    monkeypatch.setattr(bordered, "has_tiles", lambda: widest)
+    monkeypatch.setattr(bordered, "has_wide_vectors", lambda: widest)
+    torch.use_deterministic_algorithms(True)  # fills new memory with what is not a number
+    try:
+        weight, bias = (each.bfloat16() for each in weights(kernel, n_inputs))
+        padding = 0 if kernel[1] == 2 else dilation * (kernel[1] // 2)
+        for rectify, given in ((False, None), (True, bias)):
+            convolve = BorderedConvolution(weight, given, dilation, padding, rectify=rectify)
+            for n_frames, n_bins in SIZES:
+                whole = steps(n_frames + convolve.reach + 3, n_bins, n_inputs).bfloat16()
+                exact = F.conv2d(
+                    whole[:, :, 2:-1].double(),
+                    weight.double(),
+                    None if given is None else given.double(),
+                    padding=(0, padding),
+                    dilation=dilation,
+                )
+                found = convolve(with_border(whole)[:, :, 2:-1])
+                expected = exact.relu() if rectify else exact
+                assert found.dtype == torch.bfloat16
+                torch.testing.assert_close(found.double(), expected, rtol=1e-2, atol=1e-2 * float(expected.abs().max()))
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
 @on_such_processors
 @torch.no_grad()
 def test_many_large_products_do_not_overflow() -> None:
     """434 features of 255 steps by weights that are all as large as they get."""
     weight = torch.ones(16, 434, 3, 3)
     weight[::2] = -1
-    heard = bordered(torch.full((1, 434, 5, 7), MOST).byte())
+    heard = with_border(torch.full((1, 434, 5, 7), MOST).byte())
     found = EightBitConvolution(weight, None, gives=torch.float32)(heard)
     assert found[0, :, 1, 3].tolist() == pytest.approx([-255 * 434 * 9, 255 * 434 * 9] * 8, rel=1e-6)
 
@@ -135,7 +163,7 @@ def test_layouts_do_not_pile_up() -> None:
     convolve = EightBitConvolution(*weights((3, 3)))
     for n_frames in range(3, 23):
         for each in (n_frames, 9):
-            convolve(bordered(steps(each, 5)))
+            convolve(with_border(steps(each, 5)))
     assert [shape[2] for shape in convolve._layouts] == [20, 21, 22, 9]
 
 
@@ -151,8 +179,8 @@ def test_it_is_added_to_no_sum() -> None:
 def test_of_too_few_frames_or_bins_there_is_nothing() -> None:
     weight, bias = weights((3, 2))
     convolve = EightBitConvolution(weight, bias, bin_padding=0)
-    assert convolve(bordered(steps(2, 5))).shape == (1, 40, 0, 4)
-    assert convolve(bordered(steps(5, 1))).shape == (1, 40, 3, 0)
+    assert convolve(with_border(steps(2, 5))).shape == (1, 40, 0, 4)
+    assert convolve(with_border(steps(5, 1))).shape == (1, 40, 3, 0)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -15,7 +15,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from danna_sep.allocator import apart
-from danna_sep.models.whole_numbers import bordered_steps, inside, write_features
+from danna_sep.models.bordered import bordered, inside
+from danna_sep.models.whole_numbers import write_features
 from danna_sep.shapes import FramedFeatures
 
 
@@ -23,7 +24,7 @@ class Led(NamedTuple):
     """Features behind earlier ones, or zeros before the first.
 
     Attributes:
-        features: As layers hear them; in whole steps, `bordered_steps`.
+        features: As layers hear them, which may be `bordered`.
         n_before: How many frames in front of the new ones are earlier ones.
         new: The new ones alone, without a border: a view of `features`.
     """
@@ -34,10 +35,17 @@ class Led(NamedTuple):
 
 
 class Lead(NamedTuple):
-    """Frames that a layer needs in front of the new ones: before the track's first, as zeros, and later."""
+    """What a layer needs around new frames.
+
+    Attributes:
+        at_first: Frames in front of the track's first, zeros.
+        later: Frames in front of later ones.
+        has_border: Whether features are to be `bordered`.
+    """
 
     at_first: int
     later: int
+    has_border: bool = False
 
 
 _ROOMS = " rooms"
@@ -65,14 +73,14 @@ class Part:
     def led(self, name: str, features: FramedFeatures, lead: Lead, *, rectify: bool = False) -> Led:
         """With the end of what went by that name before in front; rectified on the way, if wanted."""
         (before,) = self.kept.get(name, (None,))
-        led = _led(before, lead.at_first, features, rectify)
+        led = _led(before, lead, features, rectify)
         self._keep(name, led.features, lead)
         return led
 
     def open(self, name: str, shape: Sequence[int], like: Tensor, lead: Lead) -> Led:
         """As `led`, of features of a shape that are still to be written behind; then `close` it."""
         (before,) = self.kept.get(name, (None,))
-        return _opened(before, lead.at_first, shape, like)
+        return _opened(before, lead, shape, like)
 
     def close(self, name: str, led: Led, lead: Lead) -> None:
         """When they are written."""
@@ -88,7 +96,7 @@ class Part:
     def joined(self, name: str, features: FramedFeatures) -> FramedFeatures:
         """Behind what was kept by that name, if anything was."""
         (before,) = self.kept.get(name, (None,))
-        return _led(before, 0, features, False).features
+        return _led(before, Lead(0, 0), features, False).features
 
     def put(self, name: str, features: FramedFeatures) -> None:
         """At the end of a queue."""
@@ -182,7 +190,7 @@ class Part:
         first, widths = taken[0][0], [pieces[0].shape[1] for pieces in taken]
         (before,) = self.kept.get(name, (None,))
         shape = (len(first), sum(widths), n_frames, max(pieces[0].shape[3] for pieces in taken))
-        led = _opened(before, lead.at_first, shape, first, dtype)
+        led = _opened(before, lead, shape, first, dtype)
         for pieces, place in zip(taken, led.new.split(widths, 1), strict=True):
             start = 0
             for piece in pieces:
@@ -226,14 +234,14 @@ def without_rooms(kept: dict[str, tuple[Tensor, ...]]) -> dict[str, tuple[Tensor
 
 
 def _opened(
-    before: Tensor | None, n_zeros: int, shape: Sequence[int], like: Tensor, dtype: torch.dtype | None = None
+    before: Tensor | None, lead: Lead, shape: Sequence[int], like: Tensor, dtype: torch.dtype | None = None
 ) -> Led:
     """Room for features of a shape behind those before, or behind zeros; of a type, if not that of others."""
     batch, n_features, n_frames, n_bins = shape
-    n_before = n_zeros if before is None else before.shape[2]
+    n_before = lead.at_first if before is None else before.shape[2]
     shape, dtype = (batch, n_features, n_before + n_frames, n_bins), dtype or like.dtype
-    if dtype == torch.uint8:
-        whole = bordered_steps(shape, like.device)
+    if lead.has_border:
+        whole = bordered(shape, dtype, like.device)
         new = inside(whole, n_features)[:, :, n_before:]
     else:
         whole = torch.empty(shape, dtype=dtype, device=like.device, memory_format=torch.channels_last)
@@ -243,9 +251,9 @@ def _opened(
     return Led(whole, n_before, new)
 
 
-def _led(before: Tensor | None, n_zeros: int, features: FramedFeatures, rectify: bool) -> Led:
+def _led(before: Tensor | None, lead: Lead, features: FramedFeatures, rectify: bool) -> Led:
     """Features behind those before, or behind zeros."""
-    led = _opened(before, n_zeros, features.shape, features)
+    led = _opened(before, lead, features.shape, features)
     if rectify:
         torch.clamp_min(features, 0, out=led.new)
     else:

@@ -14,8 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from danna_sep.models.attention import LocalAttention
+from danna_sep.models.bordered import BorderedConvolution, has_border
 from danna_sep.models.convolution import Convolution, fuses
-from danna_sep.models.d3 import D2Block, D3Block
+from danna_sep.models.d3 import D3Block
+from danna_sep.models.d3_layers import LedLayer, conv_lead, d3_layer
 from danna_sep.models.fewer_products import FewerProducts
 from danna_sep.models.frame_queues import Lead, Led, Part, count_frames
 from danna_sep.models.precision import has_fast_int8
@@ -38,11 +40,8 @@ def skip_queue(stage: int) -> str:
 
 
 NO_LEAD = Lead(0, 0)
-CONV_LEAD = Lead(1, 2)
-"""What a 3x3 convolution needs that is not dilated."""
 
 _Layer: TypeAlias = Callable[[Part, FramedFeatures], FramedFeatures]
-_LedLayer: TypeAlias = Callable[[Part, Led], Led]
 Stage: TypeAlias = Callable[[Part, int], None]
 
 
@@ -53,63 +52,6 @@ def _conv(name: str, convolution: Convolution) -> _Layer:
     def layer(part: Part, features: FramedFeatures) -> FramedFeatures:
         led = part.led(name, features, Lead(reach // 2, reach))
         return convolution(part.behind(led.features, reach // 2))
-
-    return layer
-
-
-def _d2(name: str, block: D2Block, outputs: Sequence[str], in_steps: bool) -> Callable[[Part, FramedFeatures], None]:
-    """From features that are led by what its first convolution needs, into a queue for each layer's output.
-
-    The last layer's is all that its convolution gives, which rectifies; an earlier one's is the first of what it gives.
-    The features are whole steps of eight bits if they are `in_steps`.
-    """
-    dtype, growth = cast("Tensor", block.convs[0].weight).dtype, block.growth
-    last = len(outputs) - 1
-
-    def convolution_of(i: int) -> Convolution:
-        hears_steps, rectify = in_steps and i == 0, i == last
-        weight, shift = block.scaled(i, torch.float32 if hears_steps else dtype)
-        if hears_steps:
-            return EightBitConvolution(weight.transpose(-2, -1), shift, rectify=rectify, gives=dtype)
-        return Convolution(weight.transpose(-2, -1), shift, 2**i, rectify=rectify)
-
-    first, *others = map(convolution_of, range(len(outputs)))
-
-    def layer(part: Part, led: FramedFeatures) -> None:
-        yielded = first(part.behind(led, 1))
-        for i, convolution in enumerate(others):
-            reach = convolution.reach
-            own = part.led(f"{name}.{i}", yielded[:, :growth], Lead(reach // 2, reach), rectify=True)
-            part.put(outputs[i], own.new)
-            heard = part.behind(own.features, reach // 2)
-            waiting = part.joined(f"{name} waiting {i}", yielded[:, growth:])
-            n_frames = max(0, heard.shape[2] - reach)
-            yielded = convolution.onto(waiting[:, :, :n_frames], heard)
-            part.keep(f"{name} waiting {i}", waiting[:, :, n_frames:])
-        part.put(outputs[last], yielded)
-
-    return layer
-
-
-def d3_layer(name: str, block: D3Block, lead: Lead, types: Sequence[torch.dtype]) -> _LedLayer:
-    """From features that are led by what a convolution needs, to some that are led by what the next layer needs.
-
-    Types are those of the features that each block hears, and that the last gives; torch.uint8 are whole steps.
-    """
-    blocks: list[tuple[Callable[[Part, FramedFeatures], None], list[str], Lead, torch.dtype]] = []
-    for i, each in enumerate(block.blocks):
-        d2 = cast("D2Block", each)
-        queues = [f"{name}.{i} {k}" for k in range(1 + len(d2.convs))]
-        is_last = i == len(block.blocks) - 1
-        layer_of = _d2(f"{name}.{i}", d2, queues[1:], types[i] == torch.uint8)
-        blocks.append((layer_of, queues, lead if is_last else CONV_LEAD, types[i + 1]))
-
-    def layer(part: Part, led: Led) -> Led:
-        for d2, queues, lead, dtype in blocks:
-            part.put(queues[0], led.new)
-            d2(part, led.features)
-            led = part.stack(queues, lead, dtype=dtype)
-        return led
 
     return layer
 
@@ -154,20 +96,26 @@ def _n_widened(part: Part, widening: Widening, led: FramedFeatures) -> tuple[int
 
 
 def _lead_of(widening: Widening) -> Lead:
-    return Lead(widening.lookback, widening.lookback + 1)
+    return Lead(widening.lookback, widening.lookback + 1, widening.border > 0)
+
+
+def _widening(weight: Tensor, norm: nn.BatchNorm2d) -> Widening:
+    convolution = BorderedConvolution if has_border(weight.dtype, weight.device) else Convolution
+    return Widening(weight, norm, rectify=True, convolution=convolution)
 
 
 def up_stage(number: int, stage: UpStage, counts: bool) -> Stage:
     """From the decoder's stage inside and the encoder's skip, so many frames of each, to the next stage."""
     weight = stage.widen.weight.transpose(-2, -1)
-    widening = widening_of_steps(weight, stage.norm) if counts else Widening(weight, stage.norm, rectify=True)
+    widening = widening_of_steps(weight, stage.norm) if counts else _widening(weight, stage.norm)
     dtype = torch.uint8 if counts else weight.dtype
     types = [dtype] * (1 + len(stage.block.blocks))
     block = d3_layer(f"decoder.{number} block", stage.block, _lead_of(widening), types)
+    lead = conv_lead(dtype, weight.device)
     queues, following = (inner_queue(number), skip_queue(number)), (inner_queue(number + 1), skip_queue(number + 1))
 
     def step(part: Part, n_frames: int) -> None:
-        led = part.behind(block(part, part.stack(queues, CONV_LEAD, n_frames, dtype)).features, widening.lookback)
+        led = part.behind(block(part, part.stack(queues, lead, n_frames, dtype)).features, widening.lookback)
         widened = widening(led, *_n_widened(part, widening, led))
         part.put(following[0], widened)
         n_missing = count_frames(part.kept[following[1]]) - count_frames(part.kept[following[0]])
@@ -188,11 +136,13 @@ def last_stage(model: UNet, counts: bool) -> Stage:
     if counts:
         widening = widening_of_steps(weight, model.widen_norm)
         output: Convolution = EightBitConvolution(output_weight, model.output.bias, gives=output_weight.dtype)
+    elif has_border(weight.dtype, weight.device):
+        widening, output = _widening(weight, model.widen_norm), BorderedConvolution(output_weight, model.output.bias)
     else:
         kind = FewerProducts if model.config.is_wide and weight.device.type == "cpu" else Widening
         widening, output = kind(weight, model.widen_norm, rectify=True), Convolution(output_weight, model.output.bias)
     dtype = torch.uint8 if counts else weight.dtype
-    lead = Lead(output.reach // 2, output.reach)
+    lead = Lead(output.reach // 2, output.reach, output.border > 0)
     names = [[f"output {i}{j}" for j in (0, 1)] for i in (0, 1)]
 
     def step(part: Part, n_frames: int) -> None:
@@ -239,7 +189,7 @@ class UNetLayers:
     waits_coarsely: bool
     magnitude_step: float
     counts: bool
-    encoder: Sequence[_LedLayer]
+    encoder: Sequence[LedLayer]
     bottleneck: Sequence[_Layer]
     decoder: Sequence[Stage]
 

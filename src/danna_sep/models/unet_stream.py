@@ -11,9 +11,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from danna_sep.models.convolution import framed
+from danna_sep.models.d3_layers import conv_lead
 from danna_sep.models.frame_queues import Part, count_frames, without_rooms
 from danna_sep.models.unet import UNSEEN_MASK, heard, mask_above
-from danna_sep.models.unet_layers import CONV_LEAD, LOGITS, UNetLayers, inner_queue, skip_queue
+from danna_sep.models.unet_layers import LOGITS, UNetLayers, inner_queue, skip_queue
 from danna_sep.models.whole_numbers import in_whole_steps
 from danna_sep.shapes import Magnitude, StemMagnitudes
 
@@ -103,7 +104,7 @@ class UNetStream:
         features = framed(features.transpose(-2, -1))
         outermost = len(layers.encoder) - 1
         for i, block in enumerate(layers.encoder):
-            led = block(part, part.led(f"encoder.{i} led", features, CONV_LEAD))
+            led = block(part, part.led(f"encoder.{i} led", features, conv_lead(features.dtype, features.device)))
             features = part.pool(f"pool.{i}", led.features)
             features = in_whole_steps(features) if layers.counts and i < outermost else features
             part.put_apart(skip_queue(outermost - i) if i < outermost else inner_queue(0), features)

@@ -51,6 +51,7 @@ class Widening:
 
     Attributes:
         n_outputs: Features of the result.
+        border: Bins of zeros that features come with on either side.
         lookback: Rows before its own that a result depends on; it depends on one behind in any case.
     """
 
@@ -65,7 +66,7 @@ class Widening:
     ) -> None:
         dtype = dtype or weight.dtype
         taps, shift = combined(weight, norm)
-        self._border = convolution.border
+        self.border = convolution.border
         self.n_outputs, self.lookback = len(taps), taps.shape[-1] // 4
         self._convolutions = [
             [_quarter(taps.to(dtype), shift.to(dtype), i, j, rectify, convolution) for j in (0, 1)] for i in (0, 1)
@@ -96,7 +97,7 @@ class Widening:
             n_even: So many even rows.
             n_odd: So many odd ones.
         """
-        n_bins = features.shape[3] - 2 * self._border
+        n_bins = features.shape[3] - 2 * self.border
         shape = (len(features), n_even + n_odd, 2 * n_bins - 1, self.n_outputs)
         whole = features.new_empty(shape).permute(0, 3, 1, 2)
         self.into([[whole[:, :, i::2, j::2] for j in (0, 1)] for i in (0, 1)], features)
