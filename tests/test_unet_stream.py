@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from danna_sep.models import UNet, UNetConfig, bordered, convolution
+from danna_sep.models import UNet, UNetConfig, bordered, convolution, frame_queues
 from danna_sep.models.precision import lower
 from danna_sep.models.unet_framed import FramedUNet, framed
 from danna_sep.models.unet_layers import can_stream, layers_of
@@ -68,6 +68,8 @@ def masks_of_parts(stream: UNetStream, magnitude: Tensor, lengths: list[int]) ->
 def test_in_bfloat16_features_may_stand_between_zeros(monkeypatch: pytest.MonkeyPatch, widest: bool) -> None:
     """As a CPU's matrix instructions take them; nothing of the memory around is heard, which may hold anything."""
     monkeypatch.setattr(bordered, "has_tiles", lambda: widest)
+    rooms: list[Any] = []
+    monkeypatch.setattr(frame_queues, "bordered", lambda *room: rooms.append(room) or bordered.bordered(*room))
     config = UNetConfig(n_bins=61, growth=12, n_layers=(3, 1, 2), bottleneck_width=8, n_heads=2, head_width=4)
     model = network(config)
     magnitude = torch.rand(1, 2, N_BINS, 90, dtype=torch.float64)
@@ -76,9 +78,10 @@ def test_in_bfloat16_features_may_stand_between_zeros(monkeypatch: pytest.Monkey
         lower(model.float())
         torch.use_deterministic_algorithms(True)  # fills new memory with what is not a number
         try:
-            found = masks_of_parts(UNetStream(layers_of(model)), magnitude.float(), [40, 1, 30, 19])
+            found = masks_of_parts(UNetStream(layers_of(model), 16), magnitude.float(), [40, 1, 30, 19])
         finally:
             torch.use_deterministic_algorithms(False)
+    assert bool(rooms) == widest
     assert float((found - expected).abs().mean()) < 0.003
     assert float((found - expected).abs().max()) < 0.06
 

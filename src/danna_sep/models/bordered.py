@@ -65,8 +65,8 @@ class BorderedConvolution(Convolution):
     """
 
     border = BORDER
-    hears: torch.dtype = torch.bfloat16
-    """Type of the features."""
+    hears: torch.dtype | None = None
+    """Type of the features, if not that of the weight."""
 
     def __init__(
         self,
@@ -80,8 +80,8 @@ class BorderedConvolution(Convolution):
         n_outputs, n_features, _, n_bins = weight.shape
         padding = n_bins // 2 * dilation if bin_padding is None else bin_padding
         self._n_cut = max(0, BORDER - padding)  # results on either side that hear more of the border than they should
-        n_more = -n_outputs % _outputs_together()
-        weight = F.pad(weight.detach(), (0, 0) * 2 + (0, _n_heard(n_features, self.hears) - n_features, 0, n_more))
+        n_heard, n_more = _n_heard(n_features, self.hears or weight.dtype), -n_outputs % _outputs_together()
+        weight = F.pad(weight.detach(), (0, 0, 0, 0, 0, n_heard - n_features, 0, n_more))
         bias = None if bias is None else F.pad(bias.detach(), (0, n_more))
         super().__init__(weight, bias, dilation, max(0, padding - BORDER), rectify=rectify)
         self.n_outputs = n_outputs
@@ -100,7 +100,7 @@ class BorderedConvolution(Convolution):
 
 def _n_heard(n_features: int, dtype: torch.dtype) -> int:
     """Features that there is memory for: as fill whole matrices, if that is not many more."""
-    in_matrix = _IN_MATRIX[dtype]
+    in_matrix = _IN_MATRIX.get(dtype, 1)
     n_whole = -(-n_features // in_matrix) * in_matrix
     return n_whole if has_tiles() and 3 * n_whole <= 4 * n_features else n_features
 

@@ -29,7 +29,7 @@ def has_instructions(flag: str, asked: str = "") -> bool:
 
 @cache
 def has_tiles() -> bool:
-    """Whether oneDNN has matrix instructions of eight bits, AMX."""
+    """Whether oneDNN has matrix instructions, AMX; what has them for eight bits has them for bfloat16."""
     return "AMX" in _limit("AMX") and has_instructions("amx_int8", "_is_amx_tile_supported")
 
 

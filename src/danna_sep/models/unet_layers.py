@@ -150,7 +150,7 @@ def last_stage(model: UNet, counts: bool) -> Stage:
             part.stack((inner_queue(number), skip_queue(number)), _lead_of(widening), n_frames, dtype).features,
             widening.lookback,
         )
-        n_bins, n_outputs = led.shape[3] - 2 * output.border, widening.n_outputs
+        n_bins, n_outputs = led.shape[3] - 2 * widening.border, widening.n_outputs
         rooms = [
             [part.open(name, (len(led), n_outputs, n_rows, n_bins - j), led, lead) for j, name in enumerate(pair)]
             for n_rows, pair in zip(_n_widened(part, widening, led), names, strict=True)

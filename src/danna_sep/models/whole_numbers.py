@@ -56,7 +56,7 @@ class EightBitConvolution(BorderedConvolution):
         self._scale = largest.clamp(min=torch.finfo(torch.float32).tiny * 2**8) / _MOST_WEIGHT
         self._whole = (weight / self._scale[:, None, None, None]).round_().to(torch.int8)
         self._no_offset = torch.zeros(len(weight), dtype=torch.int32)
-        self._laid_out = None, self._whole  # not a copy
+        self._laid_out = None, self._whole  # lets go of those that are not rounded
         # The last one is that used last. Replaced as a whole: threads that separate with the same network share it.
         self._layouts: dict[torch.Size, Tensor] = {}
 
