@@ -98,6 +98,11 @@ class BorderedConvolution(Convolution):
         return given[:, : self.n_outputs, :, self._n_cut : given.shape[3] - self._n_cut]
 
 
+def convolution_for(weight: Tensor) -> type[Convolution]:
+    """What convolves features of the weight's type, on its device, as they stand there."""
+    return BorderedConvolution if has_border(weight.dtype, weight.device) else Convolution
+
+
 def _n_heard(n_features: int, dtype: torch.dtype) -> int:
     """Features that there is memory for: as fill whole matrices, if that is not many more."""
     in_matrix = _IN_MATRIX.get(dtype, 1)

@@ -8,7 +8,7 @@ from typing import TypeAlias, cast
 import torch
 from torch import Tensor
 
-from danna_sep.models.bordered import BorderedConvolution, has_border
+from danna_sep.models.bordered import convolution_for, has_border
 from danna_sep.models.convolution import Convolution
 from danna_sep.models.d3 import D2Block, D3Block
 from danna_sep.models.frame_queues import Lead, Led, Part
@@ -61,9 +61,8 @@ def _d2(name: str, block: D2Block, outputs: Sequence[str], in_steps: bool) -> Ca
         weight, shift = block.scaled(i, torch.float32 if hears_steps else dtype)
         if hears_steps:
             return EightBitConvolution(weight.transpose(-2, -1), shift, rectify=rectify, gives=dtype)
-        if i == 0 and has_border(dtype, weight.device):
-            return BorderedConvolution(weight.transpose(-2, -1), shift, rectify=rectify)
-        return Convolution(weight.transpose(-2, -1), shift, 2**i, rectify=rectify)
+        kind = Convolution if i else convolution_for(weight)
+        return kind(weight.transpose(-2, -1), shift, 2**i, rectify=rectify)
 
     first, *others = map(convolution_of, range(len(outputs)))
 

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from danna_sep.models.attention import LocalAttention
-from danna_sep.models.bordered import BorderedConvolution, has_border
+from danna_sep.models.bordered import convolution_for
 from danna_sep.models.convolution import Convolution, fuses
 from danna_sep.models.d3 import D3Block
 from danna_sep.models.d3_layers import LedLayer, conv_lead, d3_layer
@@ -100,8 +100,7 @@ def _lead_of(widening: Widening) -> Lead:
 
 
 def _widening(weight: Tensor, norm: nn.BatchNorm2d) -> Widening:
-    convolution = BorderedConvolution if has_border(weight.dtype, weight.device) else Convolution
-    return Widening(weight, norm, rectify=True, convolution=convolution)
+    return Widening(weight, norm, rectify=True, convolution=convolution_for(weight))
 
 
 def up_stage(number: int, stage: UpStage, counts: bool) -> Stage:
@@ -136,11 +135,12 @@ def last_stage(model: UNet, counts: bool) -> Stage:
     if counts:
         widening = widening_of_steps(weight, model.widen_norm)
         output: Convolution = EightBitConvolution(output_weight, model.output.bias, gives=output_weight.dtype)
-    elif has_border(weight.dtype, weight.device):
-        widening, output = _widening(weight, model.widen_norm), BorderedConvolution(output_weight, model.output.bias)
     else:
-        kind = FewerProducts if model.config.is_wide and weight.device.type == "cpu" else Widening
-        widening, output = kind(weight, model.widen_norm, rectify=True), Convolution(output_weight, model.output.bias)
+        kind = convolution_for(weight)
+        spares = model.config.is_wide and weight.device.type == "cpu" and not kind.border
+        norm = model.widen_norm
+        widening = FewerProducts(weight, norm, rectify=True) if spares else _widening(weight, norm)
+        output = kind(output_weight, model.output.bias)
     dtype = torch.uint8 if counts else weight.dtype
     lead = Lead(output.reach // 2, output.reach, output.border > 0)
     names = [[f"output {i}{j}" for j in (0, 1)] for i in (0, 1)]
