@@ -36,7 +36,9 @@ bench: .venv/developer
 	( printf '### memory and the length of the file\n\n`python bench/memory.py --minutes 0.34 3 10`, the weights that ship:\n\n'; \
 	  $(BIN)/python bench/memory.py --minutes 0.34 3 10; \
 	  printf '\n`python bench/memory.py --full-size --minutes 0.34 3 10`:\n\n'; \
-	  $(BIN)/python bench/memory.py --full-size --minutes 0.34 3 10 ) >> bench/RESULTS.md
+	  $(BIN)/python bench/memory.py --full-size --minutes 0.34 3 10; \
+	  printf '\n### first stems\n\n`python bench/first_stems.py`, three minutes streamed with the weights that ship:\n\n'; \
+	  $(BIN)/python bench/first_stems.py ) >> bench/RESULTS.md
 	$(BIN)/python bench/plot.py bench/RESULTS.md bench/speed.png
 
 format: .venv/developer
