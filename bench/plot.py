@@ -1,4 +1,4 @@
-"""The tables of speed and memory of a page by `speed.py` as a picture: bars, shorter is better.
+"""The tables that `speed.py` wrote into a page, speed and memory, as a picture: bars, shorter is better.
 
 python bench/plot.py bench/RESULTS.md bench/speed.png      (needs matplotlib)
 """
@@ -14,13 +14,15 @@ COLUMNS = {"s per s of audio": "seconds per second of audio", "peak memory, MiB"
 
 
 def tables(page: str) -> dict[str, list[dict[str, str]]]:
-    """Title to rows, of the tables that have all columns."""
+    """Title to rows, of the tables under titles that `speed.py` gives; people add others, of other columns."""
     found: dict[str, list[dict[str, str]]] = {}
     title, names = "", []
     for line in page.splitlines():
         if line.startswith("### "):
             title, names = line[4:], []
-        elif line.startswith("| "):
+        elif not line.startswith("|"):
+            names = []
+        elif line.startswith("| ") and ", median of " in title:
             cells = [cell.strip() for cell in line.strip("|").split("|")]
             if not names:
                 names = cells
