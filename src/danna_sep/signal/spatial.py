@@ -63,10 +63,18 @@ class SpatialCovariance:
 
     def matrices(self) -> Complex[Tensor, "*batch bin source 2 2"]:
         """The matrices, with the bins before the sources."""
-        rows = torch.stack(
-            (self.left.to(self.cross.dtype), self.cross, self.cross.conj(), self.right.to(self.cross.dtype)), -1
-        )
-        matrices: Tensor = rows.movedim(-3, -2).unflatten(-1, (2, 2))
+        return self._laid_out(self.left, self.cross, self.cross.conj(), self.right)
+
+    def adjugates(self) -> Complex[Tensor, "*batch bin _sources_and_floor 2 2"]:
+        """Of the matrices, adj(R) R = det(R) I; and the identity as one more."""
+        one, none = (torch.full_like(self.left[..., :1, :], value) for value in (1, 0))
+        left, right = (torch.cat((power, one), -2) for power in (self.left, self.right))
+        cross = torch.cat((-self.cross, torch.complex(none, none)), -2)
+        return self._laid_out(right, cross, cross.conj(), left)
+
+    def _laid_out(self, *numbers: Tensor) -> Tensor:
+        rows = torch.stack([number.to(self.cross.dtype) for number in numbers], -1).movedim(-3, -2)
+        matrices: Tensor = rows.unflatten(-1, (2, 2))
         return matrices
 
 

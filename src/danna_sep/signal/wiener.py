@@ -17,24 +17,24 @@ Differs: `bin_filter.py` arranges the products so that single precision bears th
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
 from danna_sep.shapes import Spec, StemMagnitudes, StemSpecs
 from danna_sep.signal.bin_filter import (
     BinFilter,
-    doubled_variances,
+    Heard,
+    Room,
+    heard_of,
     phase_of,
-    rows_of,
     sums_of_magnitudes,
+    variances_of_magnitudes,
     with_floor,
 )
 from danna_sep.signal.spatial import (
     EPSILON,
     SpatialCovariance,
     SpatialSums,
-    power_of,
     source_variance,
     spatial_covariance,
     spatial_sums,
@@ -48,9 +48,6 @@ _ABSURD = 1e4
 
 _CHUNK_SIZE = 2**19
 """Magnitudes filtered at a time: what the filter needs besides stays small and near the processor."""
-
-_GROUP_SIZE = 16
-"""Chunks whose covariances are computed together: these are few numbers, and take as long for one chunk as for all."""
 
 
 def magnitude_to_spec(
@@ -87,7 +84,13 @@ def with_residual(
 
 def scale_of(mixture: Spec) -> Float[Tensor, "*batch"]:
     """The factor by which an item's spectra are divided before filtering: max(1, max |x| / 10)."""
-    return (_largest(mixture) / _LOUDEST).clamp(min=1)
+    if not mixture.requires_grad:
+        # Absolute values take long: only of bins that hold numbers as large as the largest may have.
+        parts, axes = torch.view_as_real(mixture.resolve_conj()), (-4, -2, -1)
+        peaks = torch.maximum(parts.amax(axes), -parts.amin(axes))
+        too_small = 1.5 * peaks < peaks.amax(-1, keepdim=True)
+        mixture = mixture[..., ~too_small.reshape(-1, too_small.shape[-1]).all(0), :]
+    return (mixture.abs().amax((-3, -2, -1)) / _LOUDEST).clamp(min=1)
 
 
 def filter_spec(
@@ -103,7 +106,7 @@ def filter_spec(
     """
     floor = torch.full((*mixture.shape[:-3], 1, 1), epsilon**0.5, dtype=mixture.real.dtype, device=mixture.device)
     variances = with_floor(source_variance(estimates), floor)
-    return BinFilter.of(covariance, variances).apply(rows_of(mixture), variances)
+    return BinFilter.of(covariance, variances).apply(heard_of(mixture), variances)
 
 
 def wiener(
@@ -135,23 +138,18 @@ def wiener(
             with_residual(magnitudes, mixture, epsilon) if residual else magnitudes, mixture, softmask, epsilon
         )
         return _added(estimates.narrow(-4, 0, magnitudes.shape[-4]), shares, onto)
-    scale = scale_of(mixture)
+    heard = heard_of(mixture)
+    scale = scale_of(heard.movedim(-3, -2))
     if bool((scale > _ABSURD).any()):  # powers of such numbers leave single precision
         scale = scale[..., None, None, None]
         quiet = wiener(magnitudes / scale.unsqueeze(-1), mixture / scale, n_iterations, softmask, residual, epsilon)
         return _added(quiet * scale.unsqueeze(-1), shares, onto)
-    n_bins = _GROUP_SIZE * _n_bins_at_a_time(magnitudes)
-    pairs = zip(magnitudes.split(n_bins, -2), mixture.split(n_bins, -2), strict=True)
-
-    def filtered(some: tuple[Tensor, Tensor], out: Tensor | None = None) -> StemSpecs:
-        adds = onto is not None
-        return _wiener_of_bins(*some, scale, n_iterations, softmask, residual, epsilon, shares, out, adds=adds)
-
-    if torch.is_grad_enabled() and (magnitudes.requires_grad or mixture.requires_grad):
-        return _added(torch.cat([filtered(pair) for pair in pairs], -2), None, onto)
+    slope = torch.is_grad_enabled() and (magnitudes.requires_grad or mixture.requires_grad)
+    if n_iterations > 1 or softmask or residual or slope:
+        stems = _wiener_by_steps(magnitudes, heard, scale, n_iterations, softmask, residual, epsilon)
+        return _added(stems, shares, onto)
     stems = torch.empty(magnitudes.shape, dtype=mixture.dtype, device=mixture.device) if onto is None else onto
-    for part, pair in zip(stems.split(n_bins, -2), pairs, strict=True):
-        filtered(pair, part)
+    _wiener_in_place(magnitudes, heard, scale, epsilon, shares, stems, adds=onto is not None)
     return stems
 
 
@@ -165,57 +163,72 @@ def _n_bins_at_a_time(magnitudes: StemMagnitudes) -> int:
     return max(1, _CHUNK_SIZE // (magnitudes[..., :1, :].numel() or 1))
 
 
-def _wiener_of_bins(
+def _wiener_in_place(
     magnitudes: StemMagnitudes,
-    mixture: Spec,
+    heard: Heard,
+    scale: Float[Tensor, "*batch"],
+    epsilon: float,
+    shares: Float[Tensor, " source"] | None,
+    out: StemSpecs,
+    *,
+    adds: bool,
+) -> None:
+    """One round of `wiener`, put in `out` or added to it: each item's sums, then its stems, some bins at a time."""
+    if scale.ndim:
+        for item in zip(magnitudes, heard, scale, out, strict=True):
+            _wiener_in_place(*item[:3], epsilon, shares, item[3], adds=adds)
+        return
+    n_bins = _n_bins_at_a_time(magnitudes)
+    parts = list(zip(magnitudes.split(n_bins, -2), heard.split(n_bins), strict=True))
+    power_scale, floor = _power_scale_and_floor(scale, epsilon)
+    sums = SpatialSums.of_bins([sums_of_magnitudes(*part) for part in parts])
+    filtering = BinFilter.of(spatial_covariance(sums, epsilon, power_scale), magnitudes)
+    if shares is not None:
+        filtering = filtering.scaled(shares)
+    room = Room.of(min(n_bins, heard.shape[0]), heard.shape[-1], magnitudes.shape[0], magnitudes)
+    for part, some_bins, place in zip(parts, filtering.split(n_bins), out.split(n_bins, -2), strict=True):
+        some_room = room.first(place.shape[-2])
+        variances = variances_of_magnitudes(part[0], floor, some_room)
+        some_bins.apply(part[1], variances, place, adds=adds, room=some_room)
+
+
+def _wiener_by_steps(
+    magnitudes: StemMagnitudes,
+    heard: Heard,
     scale: Float[Tensor, "*batch"],
     n_iterations: int,
     softmask: bool,
     residual: bool,
     epsilon: float,
-    shares: Float[Tensor, " source"] | None = None,
-    out: StemSpecs | None = None,
-    *,
-    adds: bool = False,
 ) -> StemSpecs:
-    """`wiener` of some bins, each of which is by itself but for the scale; in `out`, if given, or added to it.
+    """`wiener`, differentiable, with all that it can do, some bins at a time."""
+    n_bins = _n_bins_at_a_time(magnitudes)
+    power_scale, floor = _power_scale_and_floor(scale, epsilon)
+    all_heard, variances, sums = heard.split(n_bins, -3), [], []
+    for some, some_heard in zip(magnitudes.split(n_bins, -2), all_heard, strict=True):
+        mixture = some_heard.movedim(-3, -2)
+        if residual:
+            some = with_residual(some, mixture, epsilon)
+        if softmask:
+            some = mixture.abs().unsqueeze(-4) * (some / (epsilon + some.sum(-4, keepdim=True)))
+        sums.append(sums_of_magnitudes(some, some_heard))
+        variances.append(variances_of_magnitudes(some, floor))
+    for n_left in reversed(range(n_iterations)):
+        filtering = BinFilter.of(spatial_covariance(SpatialSums.of_bins(sums), epsilon, power_scale), variances[0])
+        parts = zip(filtering.split(n_bins), all_heard, variances, strict=True)
+        estimates = [some_bins.apply(*part) for some_bins, *part in parts]
+        if n_left:
+            variances = [with_floor(source_variance(some), floor) for some in estimates]
+            sums = [spatial_sums(some) for some in estimates]
+    return torch.cat(estimates, -2).narrow(-4, 0, magnitudes.shape[-4])
+
+
+def _power_scale_and_floor(
+    scale: Float[Tensor, "*batch"], epsilon: float
+) -> tuple[Float[Tensor, "*batch 1 1"], Float[Tensor, "*batch 1 1"]]:
+    """Square of the scale, and what is added to the diagonal of C.
 
     Instead of dividing spectra by the scale, the regularisation, which is added to powers, is multiplied by its square.
     """
-    n_sources, n_bins = magnitudes.shape[-4], _n_bins_at_a_time(magnitudes)
     power_scale = scale.square()[..., None, None]
-    floor = epsilon**0.5 * power_scale
-    rows, variances, sums = [], [], []
-    for some, heard in zip(magnitudes.split(n_bins, -2), mixture.split(n_bins, -2), strict=True):
-        if residual:
-            some = with_residual(some, heard, epsilon)
-        if softmask:
-            some = heard.abs().unsqueeze(-4) * (some / (epsilon + some.sum(-4, keepdim=True)))
-        rows.append(rows_of(heard))
-        sums.append(sums_of_magnitudes(some, rows[-1]))
-        variances.append(doubled_variances(some, floor, in_place=out is not None))
-    places = [None] * len(rows) if out is None else out.split(n_bins, -2)
-    estimates: list[Tensor] = []
-    for n_left in reversed(range(n_iterations)):
-        filtering = BinFilter.of(spatial_covariance(SpatialSums.of_bins(sums), epsilon, power_scale), variances[0])
-        if shares is not None and not n_left:
-            filtering = filtering.scaled(F.pad(shares, (0, 1)) if residual else shares)
-        for i, (some_bins, place) in enumerate(zip(filtering.split(n_bins), places, strict=True)):
-            some = some_bins.apply(rows[i], variances[i], None if n_left or residual else place, adds=adds)
-            if n_left:
-                variances[i], sums[i] = with_floor(source_variance(some), floor), spatial_sums(some)
-            elif place is None:
-                estimates.append(some.narrow(-4, 0, n_sources))
-            elif residual:
-                known = some.narrow(-4, 0, n_sources)
-                place.copy_(place + known if adds else known)
-    return torch.cat(estimates, -2) if out is None else out
-
-
-def _largest(spec: Spec) -> Float[Tensor, "*batch"]:
-    """The largest magnitude; by powers, which are quick to compute, unless they overflow or a slope is asked for."""
-    if not spec.requires_grad:
-        power = power_of(spec).amax((-3, -2, -1))
-        if bool(power.isfinite().all()):
-            return power.sqrt()
-    return spec.abs().amax((-3, -2, -1))
+    return power_scale, epsilon**0.5 * power_scale
