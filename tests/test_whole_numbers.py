@@ -12,13 +12,13 @@ import sys
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from danna_sep.models import bordered
 from danna_sep.models.bordered import BORDER, BorderedConvolution, inside
 from danna_sep.models.convolution import framed
 from danna_sep.models.precision import has_fast_int8
-from danna_sep.models.whole_numbers import MOST, EightBitConvolution, in_whole_steps, write_features
+from danna_sep.models.whole_numbers import MOST, EightBitConvolution, in_whole_steps, widening_of_steps, write_features
 
 SIZES = [(8, 11), (1, 11), (7, 3), (8, 11), (30, 65), (2, 9), (5, 9), (6, 9), (8, 11), (7, 3)]
 """Frames and bins, which come and go: weights are laid out anew."""
@@ -208,3 +208,26 @@ def test_rounded_to_the_nearest_step_and_no_further_than_there_are(dtype: torch.
     steps = in_whole_steps(features.to(dtype))
     assert steps.flatten().tolist() == [0, 0, 1, 17, 255, 255, 255, 255, 255]
     assert torch.equal(in_whole_steps(steps), steps)
+
+
+@on_such_processors
+@pytest.mark.parametrize("kernel", [3, 5])
+@pytest.mark.parametrize("size", [(7, 9), (1, 4)])
+def test_a_widening_of_steps_is_the_transposed_convolution(kernel: int, size: tuple[int, int]) -> None:
+    """Rectified, rounded once, and no more than 255; of weights that are whole numbers nothing is lost."""
+    rng = torch.Generator().manual_seed(kernel)
+    weight = torch.randint(-100, 101, (12, 8, kernel, kernel), generator=rng).float()
+    middle = kernel // 2
+    weight[0, :, middle - 1 : middle + 1, middle - 1 : middle + 1] = 127  # the largest of each quarter
+    norm = nn.BatchNorm2d(8, eps=0).eval().requires_grad_(False)
+    norm.weight.fill_(2.0**-10)
+    norm.bias.fill_(3 + 2.0**-11)  # no result lies half-way between two steps
+    features = steps(*size)
+    convolved = F.conv_transpose2d(features.double(), weight.double(), stride=2, padding=middle)
+    expected = (convolved * 2.0**-10 + norm.bias.double()[:, None, None]).clamp(0, MOST).round()
+    widening = widening_of_steps(weight, norm)
+    behind = F.pad(features, (0, 0, widening.lookback, widening.lookback))
+    widened = widening(with_border(framed(behind)), size[0], size[0] - 1)
+    assert widened.dtype == torch.uint8
+    assert 0 < (expected == 0).double().mean() < 0.9
+    assert torch.equal(widened.double(), expected)
