@@ -138,11 +138,11 @@ def augmented(drawn: Sequence[Drawn], some: slice, n_samples: int, way: AugmentC
     return augment(stems, seeds, n_samples, way).chunk(len(drawn))
 
 
-def put(batch: Batch, ready: queue.Queue[Batch | BaseException], stop: threading.Event) -> None:
+def put(item: Batch | BaseException, ready: queue.Queue[Batch | BaseException], stop: threading.Event) -> None:
     """Into the queue when there is room, or nowhere once it is over."""
     while not stop.is_set():
         with suppress(queue.Full):
-            ready.put(batch, timeout=0.2)
+            ready.put(item, timeout=0.2)
             return
 
 
@@ -158,14 +158,16 @@ def producing(
         try:
             batches(pool, recipe, batch_size, n_samples, ready, stop)
         except BaseException as error:
-            ready.put(error)
+            put(error, ready, stop)
             raise
 
-    threading.Thread(target=produce, daemon=True).start()
+    thread = threading.Thread(target=produce, daemon=True)
+    thread.start()
     try:
         yield ready
     finally:
         stop.set()
+        thread.join()  # one that computes while Python ends would abort it all
 
 
 def learners_of(
