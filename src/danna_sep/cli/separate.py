@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -171,6 +172,7 @@ class _Session:
             precision = api.resolve_precision(options.precision, device, options.whole)
             where = f"{device}, {precision}, {torch.get_num_threads()} threads"
             complain(f"{request.preset} on {where}, loaded in {time.monotonic() - start_s:.1f} s")
+        gc.freeze()  # PyTorch's many objects stay: no collection needs to look through them, the one at the end least
         return separator
 
     def fail(self, path: Path | None, error: Exception) -> None:
