@@ -216,11 +216,11 @@ def _wiener_by_steps(
     for n_left in reversed(range(n_iterations)):
         filtering = BinFilter.of(spatial_covariance(SpatialSums.of_bins(sums), epsilon, power_scale), variances[0])
         parts = zip(filtering.split(n_bins), all_heard, variances, strict=True)
-        estimates = [some_bins.apply(*part) for some_bins, *part in parts]
+        estimates = (some_bins.apply(*part) for some_bins, *part in parts)  # one after the other
         if n_left:
-            variances = [with_floor(source_variance(some), floor) for some in estimates]
-            sums = [spatial_sums(some) for some in estimates]
-    return torch.cat(estimates, -2).narrow(-4, 0, magnitudes.shape[-4])
+            known = [(with_floor(source_variance(some), floor), spatial_sums(some)) for some in estimates]
+            variances, sums = (list(each) for each in zip(*known, strict=True))
+    return torch.cat(list(estimates), -2).narrow(-4, 0, magnitudes.shape[-4])
 
 
 def _power_scale_and_floor(
