@@ -100,7 +100,9 @@ def sums_of_magnitudes(magnitudes: StemMagnitudes, heard: Heard) -> SpatialSums:
     left, right = magnitudes.unbind(-3)
     left_sum, right_sum = (torch.linalg.vector_norm(channel, dim=-1).square() for channel in (left, right))
     product = left.movedim(-3, -2) * right.movedim(-3, -2)
-    cross = (product @ torch.view_as_real(_turn(heard))).movedim(-2, -3).contiguous()
+    # In rows of their own the parts are summed up faster, and more exactly.
+    turn = torch.view_as_real(_turn(heard)).mT.contiguous()
+    cross = (product @ turn.mT).movedim(-2, -3).contiguous()
     return SpatialSums(left_sum, right_sum, torch.view_as_complex(cross), (left_sum + right_sum) / 2)
 
 
