@@ -31,6 +31,8 @@ class Convolution:
 
     border = 0
     """Bins of zeros that features come with on either side; `bin_padding` counts them, too."""
+    _frame_stride = 1
+    """Frames from one result to the next."""
     _gives: torch.dtype | None = None
     """Type of the results, if not that of the features."""
 
@@ -56,7 +58,8 @@ class Convolution:
 
     def __call__(self, features: FramedFeatures) -> FramedFeatures:
         """Of `reach` fewer frames; of none where there are no more than `reach`."""
-        n_frames, n_bins = max(0, features.shape[2] - self.reach), max(0, features.shape[3] - self._lost_bins)
+        n_frames = max(0, -(-(features.shape[2] - self.reach) // self._frame_stride))
+        n_bins = max(0, features.shape[3] - self._lost_bins)
         if not n_frames or not n_bins:
             return features.new_empty(len(features), self.n_outputs, n_frames, n_bins, dtype=self._gives)
         return self._convolved(framed(features), self.rectify)
@@ -79,11 +82,12 @@ class Convolution:
             operator = torch.ops.mkldnn._convolution_pointwise
             unary = "relu" if rectify else "none"
             return cast("Tensor", operator(features, self._weight_for(features), *self._geometry(), unary, [], ""))
-        convolved = F.conv2d(features, self._laid_out[1], self._bias, padding=self._padding, dilation=self.dilation)
+        bias, padding, stride, dilation, groups = self._geometry()
+        convolved = F.conv2d(features, self._laid_out[1], bias, stride, padding, dilation, groups)
         return torch.relu_(convolved) if rectify else convolved
 
     def _geometry(self) -> tuple[Tensor | None, tuple[int, int], list[int], list[int], int]:
-        return self._bias, self._padding, [1, 1], [self.dilation] * 2, 1
+        return self._bias, self._padding, [self._frame_stride, 1], [self.dilation] * 2, 1
 
     def _weight_for(self, features: FramedFeatures) -> Tensor:
         """The weights as oneDNN wants them for features of that shape: others may take a hundred times as long."""

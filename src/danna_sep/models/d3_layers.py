@@ -12,6 +12,7 @@ from danna_sep.models.bordered import convolution_for, has_border
 from danna_sep.models.convolution import Convolution
 from danna_sep.models.d3 import D2Block, D3Block
 from danna_sep.models.frame_queues import Lead, Led, Part
+from danna_sep.models.sparing_convolution import SparingConvolution, spares
 from danna_sep.models.whole_numbers import EightBitConvolution
 from danna_sep.shapes import FramedFeatures
 
@@ -61,7 +62,8 @@ def _d2(name: str, block: D2Block, outputs: Sequence[str], in_steps: bool) -> Ca
         weight, shift = block.scaled(i, torch.float32 if hears_steps else dtype)
         if hears_steps:
             return EightBitConvolution(weight.transpose(-2, -1), shift, rectify=rectify, gives=dtype)
-        kind = Convolution if i else convolution_for(weight)
+        first = SparingConvolution if spares(weight) else convolution_for(weight)
+        kind = Convolution if i else first
         return kind(weight.transpose(-2, -1), shift, 2**i, rectify=rectify)
 
     first, *others = map(convolution_of, range(len(outputs)))

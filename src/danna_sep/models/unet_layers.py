@@ -18,9 +18,10 @@ from danna_sep.models.bordered import convolution_for
 from danna_sep.models.convolution import Convolution, fuses
 from danna_sep.models.d3 import D3Block
 from danna_sep.models.d3_layers import LedLayer, conv_lead, d3_layer
-from danna_sep.models.fewer_products import FewerProducts
 from danna_sep.models.frame_queues import Lead, Led, Part, count_frames
+from danna_sep.models.paired_convolution import PairedConvolution, pairs
 from danna_sep.models.precision import has_fast_int8
+from danna_sep.models.sparing_widening import SparingWidening
 from danna_sep.models.unet import UNet, UNetConfig, UpStage
 from danna_sep.models.whole_numbers import EightBitConvolution, widening_of_steps
 from danna_sep.models.widen import Quarters, Widening, scale_and_shift
@@ -139,8 +140,9 @@ def last_stage(model: UNet, counts: bool) -> Stage:
         kind = convolution_for(weight)
         spares = model.config.is_wide and weight.device.type == "cpu" and not kind.border
         norm = model.widen_norm
-        widening = FewerProducts(weight, norm, rectify=True) if spares else _widening(weight, norm)
-        output = kind(output_weight, model.output.bias)
+        widening = SparingWidening(weight, norm, rectify=True) if spares else _widening(weight, norm)
+        few = PairedConvolution if pairs(output_weight) and not kind.border else kind
+        output = few(output_weight, model.output.bias)
     dtype = torch.uint8 if counts else weight.dtype
     lead = Lead(output.reach // 2, output.reach, output.border > 0)
     names = [[f"output {i}{j}" for j in (0, 1)] for i in (0, 1)]

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from danna_sep.models.fewer_products import FewerProducts
 from danna_sep.models.mask_stream import open_mask_stream
+from danna_sep.models.sparing_widening import SparingWidening
 from danna_sep.models.unet import UNet, UNetConfig
 from danna_sep.models.widen import Widening
 
@@ -22,7 +22,7 @@ def below_db(found: Tensor, expected: Tensor) -> float:
     return float(10 * torch.log10(expected.double().square().sum() / error))
 
 
-@pytest.mark.parametrize("kind", [Widening, FewerProducts])
+@pytest.mark.parametrize("kind", [Widening, SparingWidening])
 @pytest.mark.parametrize("dtype", LEAST_DB)
 @pytest.mark.parametrize("size", SIZES)
 @torch.no_grad()

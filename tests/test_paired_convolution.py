@@ -1,0 +1,41 @@
+"""A convolution that gives two frames at a time is PyTorch's."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from danna_sep.models import convolution
+from danna_sep.models.paired_convolution import PairedConvolution
+
+CLOSE = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 2e-2}
+
+
+@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize("dtype", CLOSE)
+@torch.no_grad()
+def test_it_is_the_convolution(dtype: torch.dtype, fused: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of frames that are none, one, an even and an odd number, and of bins that are none."""
+    if not fused:
+        monkeypatch.setattr(convolution, "fuses", lambda weight: False)
+    rng = torch.Generator().manual_seed(0)
+    weight = (torch.randn(8, 12, 3, 3, generator=rng) / 108**0.5).to(dtype)
+    bias = torch.randn(8, generator=rng).to(dtype)
+    for given in (bias, None):
+        convolve = PairedConvolution(weight, given)
+        for n_frames, n_bins in [(2, 11), (3, 11), (4, 11), (5, 11), (18, 11), (19, 7), (6, 0), (1, 3)]:
+            heard = torch.randn(2, 12, n_frames, n_bins, generator=rng).to(dtype)
+            found = convolve(heard)
+            assert found.dtype == dtype
+            if n_frames < 3 or not n_bins:
+                assert found.shape == (2, 8, max(0, n_frames - 2), n_bins)
+                continue
+            bias_given = None if given is None else given.double()
+            expected = F.conv2d(heard.double(), weight.double(), bias_given, padding=(0, 1))
+            torch.testing.assert_close(found.double(), expected, rtol=CLOSE[dtype], atol=CLOSE[dtype])
+
+
+def test_it_needs_frames_side_by_side() -> None:
+    with pytest.raises(ValueError, match="not 2 apart"):
+        PairedConvolution(torch.zeros(8, 12, 3, 3), None, 2)
