@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from danna_sep.models import winograd
 from danna_sep.models.mask_stream import open_mask_stream
 from danna_sep.models.sparing_widening import SparingWidening
 from danna_sep.models.unet import UNet, UNetConfig
@@ -25,8 +26,13 @@ def below_db(found: Tensor, expected: Tensor) -> float:
 @pytest.mark.parametrize("kind", [Widening, SparingWidening])
 @pytest.mark.parametrize("dtype", LEAST_DB)
 @pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("n_near", [1, 200_000, 2**22])
 @torch.no_grad()
-def test_it_is_the_transposed_convolution(size: tuple[int, int, int], dtype: torch.dtype, kind: type[Widening]) -> None:
+def test_it_is_the_transposed_convolution(
+    n_near: int, size: tuple[int, int, int], dtype: torch.dtype, kind: type[Widening], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether rows come a few at a time, all at once, or in parts that overlap."""
+    monkeypatch.setattr(winograd, "_N_NEAR", n_near)
     n_even, n_odd, n_bins = size
     rng = torch.Generator().manual_seed(n_even)
     norm = nn.BatchNorm2d(12).double().eval()

@@ -78,12 +78,11 @@ def _write_sums_for_two(heard: Views, sums: Views) -> None:
 
 
 def _combine_two(product: Callable[[int], Tensor], places: Views | None) -> list[Tensor]:
-    first, second = _sum_and_difference(product(1), product(2))
-    return (
-        [first, second]
-        if places is None
-        else [at.copy_(each) for at, each in zip(places, (first, second), strict=True)]
-    )
+    at_one, at_minus_one = product(1), product(2)
+    first, second = places or (at_one, at_minus_one)
+    torch.add(at_one, at_minus_one, out=first)
+    torch.sub(first, at_minus_one, alpha=2, out=second)
+    return [first, second]
 
 
 def _write_sums_for_four(heard: Views, sums: Views) -> None:
