@@ -6,8 +6,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from danna_sep.models import convolution
-from danna_sep.models.paired_convolution import PairedConvolution
+from danna_sep.models import convolution, paired_convolution
+from danna_sep.models.mask_stream import open_mask_stream
+from danna_sep.models.paired_convolution import PairedConvolution, pairs
+from danna_sep.models.unet import UNet, UNetConfig
 
 CLOSE = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 2e-2}
 
@@ -36,6 +38,33 @@ def test_it_is_the_convolution(dtype: torch.dtype, fused: bool, monkeypatch: pyt
             torch.testing.assert_close(found.double(), expected, rtol=CLOSE[dtype], atol=CLOSE[dtype])
 
 
-def test_it_needs_frames_side_by_side() -> None:
-    with pytest.raises(ValueError, match="not 2 apart"):
-        PairedConvolution(torch.zeros(8, 12, 3, 3), None, 2)
+@pytest.mark.parametrize("is_wide", [True, False])
+@torch.inference_mode()
+def test_the_last_convolution_of_a_stream_is_paired_where_vectors_are_wide(
+    is_wide: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[int] = []
+    paired = PairedConvolution.__call__
+
+    def counted(self: PairedConvolution, features: torch.Tensor) -> torch.Tensor:
+        heard.append(features.shape[2])
+        return paired(self, features)
+
+    monkeypatch.setattr(paired_convolution, "has_wide_vectors", lambda: is_wide)
+    monkeypatch.setattr(paired_convolution, "fuses", lambda weight: True)
+    monkeypatch.setattr(PairedConvolution, "__call__", counted)
+    torch.manual_seed(0)
+    model = UNet(UNetConfig(n_bins=70, growth=4, n_layers=(2, 2, 2), bottleneck_width=32)).eval()
+    magnitude = torch.rand(1, 2, 75, 133)
+    stream = open_mask_stream(model, 64, 1)
+    stream.hear(magnitude, True)
+    masks = torch.cat([stream.masks(each) for each in iter(stream.settled, None)], -1)
+    assert bool(heard) == is_wide
+    torch.testing.assert_close(masks, model(magnitude), rtol=0, atol=1e-5)
+
+
+def test_only_few_outputs_are_paired(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paired_convolution, "has_wide_vectors", lambda: True)
+    monkeypatch.setattr(paired_convolution, "fuses", lambda weight: True)
+    assert pairs(torch.zeros(8, 12, 3, 3))
+    assert not pairs(torch.zeros(9, 12, 3, 3))

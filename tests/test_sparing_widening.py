@@ -14,7 +14,7 @@ from danna_sep.models.unet import UNet, UNetConfig
 from danna_sep.models.widen import Widening
 
 LEAST_DB = {torch.float64: 250, torch.float32: 110, torch.bfloat16: 43}
-SIZES = [(8, 8, 101), (7, 6, 97), (1, 0, 20), (3, 3, 1), (2, 2, 49), (33, 32, 7), (0, 0, 5)]
+SIZES = [(8, 8, 101), (7, 6, 97), (1, 0, 20), (3, 3, 1), (2, 2, 49), (33, 32, 7), (21, 20, 31), (0, 0, 5)]
 """Even rows, odd ones, bins: some fewer than are computed together, more, and a multiple."""
 
 

@@ -16,7 +16,7 @@ from danna_sep.shapes import FramedFeatures
 
 
 class Convolution:
-    """A convolution of stride 1 that gives all frames that depend on none outside.
+    """A convolution, of stride 1 along bins, that gives all frames that depend on none outside.
 
     On a CPU oneDNN adds to what is there, and rectifies, as it writes. It gets the weights laid out as it wants them:
     to do that at each call takes longer than to convolve a few frames.
@@ -32,7 +32,7 @@ class Convolution:
     border = 0
     """Bins of zeros that features come with on either side; `bin_padding` counts them, too."""
     _frame_stride = 1
-    """Frames from one result to the next."""
+    """From one result to the next; where it is more, there are fewer results than `reach` says."""
     _gives: torch.dtype | None = None
     """Type of the results, if not that of the features."""
 

@@ -62,8 +62,9 @@ def _d2(name: str, block: D2Block, outputs: Sequence[str], in_steps: bool) -> Ca
         weight, shift = block.scaled(i, torch.float32 if hears_steps else dtype)
         if hears_steps:
             return EightBitConvolution(weight.transpose(-2, -1), shift, rectify=rectify, gives=dtype)
-        first = SparingConvolution if spares(weight) else convolution_for(weight)
-        kind = Convolution if i else first
+        if i == 0 and spares(weight):
+            return SparingConvolution(weight.transpose(-2, -1), shift, rectify=rectify)
+        kind = Convolution if i else convolution_for(weight)
         return kind(weight.transpose(-2, -1), shift, 2**i, rectify=rectify)
 
     first, *others = map(convolution_of, range(len(outputs)))

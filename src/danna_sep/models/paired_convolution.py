@@ -11,6 +11,7 @@ from danna_sep.models.processor import has_wide_vectors
 from danna_sep.shapes import FramedFeatures
 
 _MOST = 8
+"""Outputs: half of a vector of 512 bits in single precision."""
 
 
 def pairs(weight: Tensor) -> bool:
@@ -26,17 +27,13 @@ class PairedConvolution(Convolution):
     Args:
         weight: Axes output, input, frame, bin.
         bias: Of each output.
-        dilation: One.
-        bin_padding: See `Convolution`.
     """
 
-    def __init__(self, weight: Tensor, bias: Tensor | None, dilation: int = 1, bin_padding: int | None = None) -> None:
-        if dilation != 1:
-            raise ValueError(f"frames have to stand side by side, not {dilation} apart")
-        super().__init__(weight, bias, dilation, bin_padding)
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        super().__init__(weight, bias)
         weight = weight.detach()
         both = torch.cat((F.pad(weight, (0, 0, 0, 1)), F.pad(weight, (0, 0, 1, 0))))
-        self._pair = _EverySecond(both, None if bias is None else bias.repeat(2), bin_padding=self._padding[1])
+        self._pair = _EverySecond(both, None if bias is None else bias.repeat(2))
 
     def __call__(self, features: FramedFeatures) -> FramedFeatures:
         """See `Convolution`."""

@@ -9,14 +9,16 @@ from danna_sep.models.convolution import Convolution, fuses
 from danna_sep.models.winograd import BY_FOUR, Sums, sums_of_frames
 from danna_sep.shapes import FramedFeatures
 
-_LEAST = 96
-"""Taps that each sum has to meet: with fewer of them sums take longer than the products that they spare."""
+_LEAST_TAPS, _LEAST_INPUTS = 96, 32
+"""Taps that each number heard meets, and numbers that each result is of: with fewer, sums, or putting results together,
+take longer than the products that they spare."""
 
 
 def spares(weight: Tensor) -> bool:
     """Whether a `SparingConvolution` of a weight is faster than a `Convolution`, and exact enough."""
-    n_outputs, _, n_frames, n_bins = weight.shape
-    return weight.dtype == torch.float32 and n_frames == 3 and n_outputs * n_bins >= _LEAST and fuses(weight)
+    n_outputs, n_inputs, n_frames, n_bins = weight.shape
+    is_large = n_outputs * n_bins >= _LEAST_TAPS and n_inputs >= _LEAST_INPUTS
+    return is_large and n_frames == 3 and weight.dtype == torch.float32 and fuses(weight)
 
 
 class SparingConvolution(Convolution):
@@ -25,27 +27,14 @@ class SparingConvolution(Convolution):
     Args:
         weight: Axes output, input, frame, bin.
         bias: Of each output.
-        dilation: One.
-        bin_padding: Zeros on either side of the bins; as many as keep their number, if not given.
         rectify: Whether negative results become zero.
     """
 
-    def __init__(
-        self,
-        weight: Tensor,
-        bias: Tensor | None,
-        dilation: int = 1,
-        bin_padding: int | None = None,
-        *,
-        rectify: bool = False,
-    ) -> None:
-        if dilation != 1:
-            raise ValueError(f"frames have to stand side by side, not {dilation} apart")
-        super().__init__(weight, bias, dilation, bin_padding, rectify=rectify)
+    def __init__(self, weight: Tensor, bias: Tensor | None, *, rectify: bool = False) -> None:
+        super().__init__(weight, bias, rectify=rectify)
         values = BY_FOUR.values(weight.detach().double(), 2).to(weight.dtype)
         self._at_points = [
-            Convolution(value[:, :, None], bias if k == 1 else None, bin_padding=self._padding[1])
-            for k, value in enumerate(values.unbind(2))
+            Convolution(value[:, :, None], bias if k == 1 else None) for k, value in enumerate(values.unbind(2))
         ]
 
     def __call__(self, features: FramedFeatures) -> FramedFeatures:

@@ -23,8 +23,8 @@ _Columns: TypeAlias = Float[Tensor, "batch window _bin _column _row output"]
 class SparingWidening(Widening):
     """As `Widening`, of a kernel of five, but for rounding.
 
-    Four rows come together, from 11 products for 20, and so along the bins. In bfloat16, for which sums of so many are
-    too coarse, two rows, from 7 for 10, and bins each from its own taps.
+    Four rows come together, from 11 products for 20, and so along the bins. Where numbers are coarser than in single
+    precision, too coarse for such sums, two rows, from 7 for 10, and bins each from its own taps.
 
     Args:
         weight: See `Widening`.
@@ -35,7 +35,7 @@ class SparingWidening(Widening):
     def __init__(self, weight: Tensor, norm: nn.BatchNorm2d, *, rectify: bool = False) -> None:
         super().__init__(weight, norm, rectify=rectify)
         taps, shift = combined(weight, norm)
-        is_coarse = weight.dtype == torch.bfloat16
+        is_coarse = torch.finfo(weight.dtype).eps > torch.finfo(torch.float32).eps
         self._least = 0.0 if rectify else -torch.inf
         self._scheme = BY_TWO if is_coarse else BY_FOUR
         self._kind: type[_BinsConvolved | _BinsSpared] = _BinsConvolved if is_coarse else _BinsSpared

@@ -138,11 +138,11 @@ def last_stage(model: UNet, counts: bool) -> Stage:
         output: Convolution = EightBitConvolution(output_weight, model.output.bias, gives=output_weight.dtype)
     else:
         kind = convolution_for(weight)
-        spares = model.config.is_wide and weight.device.type == "cpu" and not kind.border
+        is_bare = not kind.border
+        sums_pay = is_bare and model.config.is_wide and weight.device.type == "cpu"
         norm = model.widen_norm
-        widening = SparingWidening(weight, norm, rectify=True) if spares else _widening(weight, norm)
-        few = PairedConvolution if pairs(output_weight) and not kind.border else kind
-        output = few(output_weight, model.output.bias)
+        widening = SparingWidening(weight, norm, rectify=True) if sums_pay else _widening(weight, norm)
+        output = (PairedConvolution if is_bare and pairs(output_weight) else kind)(output_weight, model.output.bias)
     dtype = torch.uint8 if counts else weight.dtype
     lead = Lead(output.reach // 2, output.reach, output.border > 0)
     names = [[f"output {i}{j}" for j in (0, 1)] for i in (0, 1)]

@@ -5,6 +5,7 @@ sums, which cost little where each number that is summed meets many taps.
 
 Reference: Winograd, "Arithmetic Complexity of Computations", SIAM 1980: F(4, 3) at 0, 1, -1, 2, -2 and infinity,
 F(2, 3) at 0, 1, -1 and infinity. Two taps are three of which the first is zero: there is no product at 0.
+What is not finite reaches all results of its window.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ Views: TypeAlias = Sequence[Tensor]
 Sums: TypeAlias = Float[Tensor, "point batch window bin _feature"]
 
 _N_NEAR = 2**22
-"""So many sums at once, or those of one window."""
+"""So many sums at once, or those of one window: as stay in the processor's last cache until they are multiplied."""
 
 
 @dataclass(frozen=True)
@@ -79,10 +80,8 @@ def _write_sums_for_two(heard: Views, sums: Views) -> None:
 
 def _combine_two(product: Callable[[int], Tensor], places: Views | None) -> list[Tensor]:
     at_one, at_minus_one = product(1), product(2)
-    first, second = places or (at_one, at_minus_one)
-    torch.add(at_one, at_minus_one, out=first)
-    torch.sub(first, at_minus_one, alpha=2, out=second)
-    return [first, second]
+    first, second = places or (None, at_one)
+    return [torch.add(at_one, at_minus_one, out=first), torch.sub(at_one, at_minus_one, out=second)]
 
 
 def _write_sums_for_four(heard: Views, sums: Views) -> None:
@@ -132,7 +131,7 @@ BY_FOUR = Scheme(
     _write_sums_for_four,
     _combine_four,
 )
-"""Half the products of the taps themselves. In single precision results stand about 120 dB above its error."""
+"""In single precision results stand 111 to 125 dB above their error; those of plain taps stand 130 dB above it."""
 
 
 class Scratch:
@@ -142,22 +141,21 @@ class Scratch:
         self._rooms: dict[str, Tensor] = {}
 
     def room(self, name: str, shape: Sequence[int], like: Tensor) -> Tensor:
-        """By a name; what was there is lost."""
-        n_numbers = math.prod(shape)
-        if name not in self._rooms or len(self._rooms[name]) < n_numbers:
-            self._rooms[name] = like.new_empty(n_numbers)
-        return self._rooms[name][:n_numbers].view(*shape)
+        """By a name, always of the same shape; what was there is lost."""
+        if name not in self._rooms:
+            self._rooms[name] = like.new_empty(shape)
+        return self._rooms[name]
 
 
 def sums_of_frames(
     scheme: Scheme, features: FramedFeatures, n_windows: int, around: tuple[int, int] = (0, 0)
 ) -> Iterator[tuple[slice, Sums]]:
-    """Which frames of results come next, and what is to be multiplied for them.
+    """Which frames of results come next, and what is to be multiplied for them: it is lost when the next are asked for.
 
     As many windows each time: convolutions of other shapes need their weights laid out anew. So some may come twice.
 
     Args:
-        scheme: How.
+        scheme: How many results come together.
         features: All that is heard.
         n_windows: Of frames; one at least.
         around: Bins of zeros before and behind, to be added.
@@ -178,6 +176,6 @@ def sums_of_frames(
 
 
 def _n_together(n_windows: int, n_most: int) -> int:
-    """So many at a time that none, or few, come twice."""
-    n_most = max(1, min(n_windows, n_most))
-    return next((n for n in range(n_most, n_most // 2, -1) if n_windows % n == 0), n_most)
+    """So many at a time that fewer come twice than there are times."""
+    n_times = -(-n_windows // max(1, n_most))
+    return -(-n_windows // n_times)
