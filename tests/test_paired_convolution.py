@@ -10,6 +10,7 @@ from danna_sep.models import convolution, paired_convolution
 from danna_sep.models.mask_stream import open_mask_stream
 from danna_sep.models.paired_convolution import PairedConvolution, pairs
 from danna_sep.models.unet import UNet, UNetConfig
+from streamed import masks_of_parts
 
 CLOSE = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 2e-2}
 
@@ -56,9 +57,7 @@ def test_the_last_convolution_of_a_stream_is_paired_where_vectors_are_wide(
     torch.manual_seed(0)
     model = UNet(UNetConfig(n_bins=70, growth=4, n_layers=(2, 2, 2), bottleneck_width=32)).eval()
     magnitude = torch.rand(1, 2, 75, 133)
-    stream = open_mask_stream(model, 64, 1)
-    stream.hear(magnitude, True)
-    masks = torch.cat([stream.masks(each) for each in iter(stream.settled, None)], -1)
+    masks = masks_of_parts(open_mask_stream(model, 64, 1), magnitude, [133])
     assert bool(heard) == is_wide
     torch.testing.assert_close(masks, model(magnitude), rtol=0, atol=1e-5)
 

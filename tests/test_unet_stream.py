@@ -17,6 +17,7 @@ from danna_sep.models.precision import lower
 from danna_sep.models.unet_framed import FramedUNet, framed
 from danna_sep.models.unet_layers import can_stream, layers_of
 from danna_sep.models.unet_stream import UNetStream
+from streamed import masks_of_parts, settled
 
 CONFIGS = {
     "three stages": UNetConfig(n_bins=61, growth=3, n_layers=(2, 1, 2), bottleneck_width=8, n_heads=2, head_width=4),
@@ -48,20 +49,6 @@ def network(config: UNetConfig) -> UNet:
     for _ in range(3):
         model(torch.rand(2, 2, N_BINS, 64, dtype=torch.float64))
     return model.eval()
-
-
-def settled(stream: UNetStream) -> list[Tensor]:
-    """Masks of all that can be had now."""
-    return [stream.masks(logits) for logits in iter(stream.settled, None)]
-
-
-def masks_of_parts(stream: UNetStream, magnitude: Tensor, lengths: list[int]) -> Tensor:
-    parts = magnitude.split(lengths, -1)
-    masks = []
-    for i, part in enumerate(parts):
-        stream.hear(part, i == len(parts) - 1)
-        masks += settled(stream)
-    return torch.cat(masks, -1)
 
 
 @pytest.mark.parametrize("widest", [False, True])

@@ -14,6 +14,7 @@ from torch import Tensor
 import danna_sep.signal.wiener as module
 from danna_sep.signal.spatial import spatial_covariance, spatial_sums
 from danna_sep.signal.wiener import filter_spec, magnitude_to_spec, scale_of, wiener, with_residual
+from distance import below_db
 
 GOLDEN = np.load(Path(__file__).parent / "reference" / "golden.npz")
 
@@ -38,10 +39,6 @@ def random_inputs(amplitude: float = 1.0, seed: int = 0, n_sources: int = 4) -> 
 def norberts(v: Tensor, x: Tensor, n_iterations: int, softmask: bool = False) -> Tensor:
     stems = norbert.wiener(v.permute(3, 2, 1, 0).numpy(), x.permute(2, 1, 0).numpy().copy(), n_iterations, softmask)
     return torch.from_numpy(stems).permute(3, 2, 1, 0)
-
-
-def below_db(ours: Tensor, theirs: Tensor) -> float:
-    return float(10 * torch.log10(theirs.abs().square().sum() / (ours - theirs).abs().square().sum()))
 
 
 @pytest.mark.parametrize("n_iterations", [0, 1, 2])
