@@ -172,17 +172,6 @@ def test_many_large_products_do_not_overflow() -> None:
     assert found[0, :, 1, 3].tolist() == pytest.approx([-255 * 434 * 9, 255 * 434 * 9] * 8, rel=1e-6)
 
 
-@on_such_processors
-@torch.no_grad()
-def test_layouts_do_not_pile_up() -> None:
-    """A song of many lengths of parts would take the memory of the weights for each."""
-    convolve = EightBitConvolution(*weights((3, 3)))
-    for n_frames in range(3, 23):
-        for each in (n_frames, 9):
-            convolve(with_border(steps(each, 5)))
-    assert [shape[2] for shape in convolve._layouts] == [20, 21, 22, 9]
-
-
 def test_it_is_added_to_no_sum() -> None:
     """Which oneDNN would first copy, unasked."""
     weight, bias = weights((3, 3))

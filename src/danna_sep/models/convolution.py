@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from danna_sep.models.layouts import Layouts
 from danna_sep.shapes import FramedFeatures
 
 
@@ -52,8 +53,9 @@ class Convolution:
         self._padding: tuple[int, int] = (0, n_bins // 2 * dilation if bin_padding is None else bin_padding)
         self._lost_bins = (n_bins - 1) * dilation - 2 * self._padding[1]
         self._bias = None if bias is None else bias.detach()
-        # Replaced as a whole: threads that separate with the same network share it.
-        self._laid_out: tuple[torch.Size | None, Tensor] = (None, framed(weight.detach()))
+        # As it is given, until it is laid out for the first time: then only as it is laid out.
+        self._plain: Tensor | None = framed(weight.detach())
+        self._layouts = Layouts()
         self._fuses = fuses(weight)
 
     def __call__(self, features: FramedFeatures) -> FramedFeatures:
@@ -83,21 +85,25 @@ class Convolution:
             unary = "relu" if rectify else "none"
             return cast("Tensor", operator(features, self._weight_for(features), *self._geometry(), unary, [], ""))
         bias, padding, stride, dilation, groups = self._geometry()
-        convolved = F.conv2d(features, self._laid_out[1], bias, stride, padding, dilation, groups)
+        convolved = F.conv2d(features, self._dense_weight(), bias, stride, padding, dilation, groups)
         return torch.relu_(convolved) if rectify else convolved
 
     def _geometry(self) -> tuple[Tensor | None, tuple[int, int], list[int], list[int], int]:
         return self._bias, self._padding, [self._frame_stride, 1], [self.dilation] * 2, 1
 
     def _weight_for(self, features: FramedFeatures) -> Tensor:
-        """The weights as oneDNN wants them for features of that shape: others may take a hundred times as long."""
-        shape, weight = self._laid_out
-        if features.shape != shape:
-            dense = weight.to_dense() if weight.is_mkldnn else weight.contiguous()
-            _, *geometry = self._geometry()
-            weight = torch.ops.aten.mkldnn_reorder_conv2d_weight(dense.to_mkldnn(), *geometry, features.shape)
-            self._laid_out = features.shape, weight
+        weight = self._layouts.of(features.shape, lambda: self._lay_out(features.shape))
+        self._plain = None
         return weight
+
+    def _lay_out(self, shape: torch.Size) -> Tensor:
+        _, *geometry = self._geometry()
+        dense = self._dense_weight().contiguous().to_mkldnn()
+        return cast("Tensor", torch.ops.aten.mkldnn_reorder_conv2d_weight(dense, *geometry, shape))
+
+    def _dense_weight(self) -> Tensor:
+        plain, laid_out = self._plain, self._layouts.any()
+        return plain if plain is not None else cast("Tensor", laid_out).to_dense()
 
 
 def framed(features: Tensor) -> FramedFeatures:

@@ -19,8 +19,6 @@ from danna_sep.shapes import FramedFeatures
 MOST = 255
 """Steps that features are counted to."""
 _MOST_WEIGHT = 127
-_N_LAID_OUT = 4
-"""Shapes of features that weights stay laid out for: parts of a track take turns in two or three."""
 
 
 class EightBitConvolution(BorderedConvolution):
@@ -51,14 +49,12 @@ class EightBitConvolution(BorderedConvolution):
     ) -> None:
         bias = None if bias is None else bias.float()
         super().__init__(weight.float(), bias, dilation, bin_padding, rectify=rectify)
-        self._gives, weight = gives, self._laid_out[1]
+        self._gives, weight = gives, self._dense_weight()
         largest = weight.abs().amax((1, 2, 3))
         self._scale = largest.clamp(min=torch.finfo(torch.float32).tiny * 2**8) / _MOST_WEIGHT
         self._whole = (weight / self._scale[:, None, None, None]).round_().to(torch.int8)
         self._no_offset = torch.zeros(len(weight), dtype=torch.int32)
-        self._laid_out = None, self._whole  # lets go of those that are not rounded
-        # The last one is that used last. Replaced as a whole: threads that separate with the same network share it.
-        self._layouts: dict[torch.Size, Tensor] = {}
+        self._plain = None  # lets go of those that are not rounded
 
     def _convolved(self, features: FramedFeatures, rectify: bool) -> FramedFeatures:
         convolve = torch.ops.onednn.qconv2d_pointwise
@@ -73,16 +69,9 @@ class EightBitConvolution(BorderedConvolution):
         _, padding, stride, dilation, groups = self._geometry()
         return stride, padding, dilation, groups
 
-    def _weight_for(self, features: FramedFeatures) -> Tensor:
-        """See `Convolution`."""
-        layouts = dict(self._layouts)
-        weight = layouts.pop(features.shape, None)
-        if weight is None:
-            prepack = torch.ops.onednn.qconv_prepack
-            geometry = (*self._in_order(), list(features.shape))
-            weight = cast("Tensor", prepack(self._whole, self._scale, 1.0, 0, *geometry))
-        self._layouts = dict([*layouts.items()][1 - _N_LAID_OUT :]) | {features.shape: weight}
-        return weight
+    def _lay_out(self, shape: torch.Size) -> Tensor:
+        prepack, geometry = torch.ops.onednn.qconv_prepack, (*self._in_order(), list(shape))
+        return cast("Tensor", prepack(self._whole, self._scale, 1.0, 0, *geometry))
 
 
 def widening_of_steps(weight: Tensor, norm: nn.BatchNorm2d) -> Widening:
