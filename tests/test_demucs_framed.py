@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import copy
+from typing import cast
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from danna_sep.models import Demucs, DemucsConfig, demucs_framed, lstm_together
+from danna_sep.models import Demucs, DemucsConfig, demucs_framed, demucs_rows, lstm_together
 from danna_sep.models.convolution import fuses
 from danna_sep.models.demucs_framed import FramedDemucs, framed
 from danna_sep.models.precision import has_fast_bf16, lower
 from danna_sep.separators import WaveformSeparator
+from distance import below_db
 
 needs_operators = pytest.mark.skipif(
     not fuses(torch.zeros(1)), reason="PyTorch has not the convolutions that it is faster with"
@@ -28,6 +30,10 @@ CONFIGS = [
 def random_demucs(config: DemucsConfig) -> Demucs:
     torch.manual_seed(2)
     return Demucs(config).eval().requires_grad_(False)
+
+
+def _decoder(laid_out: nn.Module) -> list[demucs_rows.DecoderLayer]:
+    return cast("FramedDemucs", laid_out)._decoder
 
 
 def noise(n_samples: int, n_items: int = 1) -> Tensor:
@@ -51,6 +57,36 @@ def test_it_is_demucs(config: DemucsConfig, n_samples: int, n_rows: int, monkeyp
     assert stems.shape == expected.shape
     assert torch.equal(heard, mixtures)
     assert (stems - expected).abs().max() < 2e-5 * expected.abs().max()
+
+
+@needs_operators
+@pytest.mark.parametrize(("n_samples", "n_rows"), [(1, 3), (47, 3), (3000, 3), (13001, 40), (90000, 2048)])
+def test_with_fewer_products_it_is_demucs(n_samples: int, n_rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In all layers, and where there are fewer rows than come together."""
+    monkeypatch.setattr(demucs_framed, "_N_ROWS", n_rows)
+    monkeypatch.setattr(demucs_rows, "_LEAST_SPARING", 1)
+    model = random_demucs(DemucsConfig(width=8, n_layers=4))
+    mixtures = noise(n_samples, n_items=2)
+    expected = model(mixtures)
+    laid_out = framed(copy.deepcopy(model))
+    assert {type(layer._units[0]) for layer in _decoder(laid_out)} == {demucs_rows._SparingUnit}
+    assert below_db(laid_out(mixtures), expected) > 105
+
+
+@needs_operators
+def test_layers_that_pay_for_sums_have_fewer_products() -> None:
+    """In the paper's size all but the outermost two and the innermost, in single precision; all stand 105 dB above it.
+
+    In bfloat16 sums are too coarse.
+    """
+    model = random_demucs(DemucsConfig(width=96, n_layers=5, n_lstm_layers=1))
+    mixture = noise(60000)
+    expected = model(mixture)
+    laid_out = framed(model)
+    assert below_db(laid_out(mixture), expected) > 105
+    spared = [isinstance(layer._units[0], demucs_rows._SparingUnit) for layer in _decoder(laid_out)]
+    assert spared == [False, True, True, True, False]
+    assert not demucs_rows._sums_pay(torch.zeros(768, 192, 3, dtype=torch.bfloat16))
 
 
 @needs_operators

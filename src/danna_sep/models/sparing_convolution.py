@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from danna_sep.models.convolution import Convolution, fuses
@@ -36,22 +37,22 @@ class SparingConvolution(Convolution):
         self._at_points = [
             Convolution(value[:, :, None], bias if k == 1 else None) for k, value in enumerate(values.unbind(2))
         ]
+        self._plain, self._fuses = None, False  # no taps are left that could be added to a total as they are
 
-    def __call__(self, features: FramedFeatures) -> FramedFeatures:
-        """See `Convolution`."""
-        n_frames, n_bins = max(0, features.shape[2] - self.reach), max(0, features.shape[3] - self._lost_bins)
-        n_windows = n_frames // BY_FOUR.n_results
-        n_done = n_windows * BY_FOUR.n_results
-        if not n_windows or not n_bins:
-            return super().__call__(features)
-        given = features.new_empty(len(features), n_frames, n_bins, self.n_outputs).permute(0, 3, 1, 2)
-        for frames, sums in sums_of_frames(BY_FOUR, features, n_windows):
-            self._write(given[:, :, frames], sums)
-        if n_done < n_frames:
-            given[:, :, n_done:] = super().__call__(features[:, :, n_done:])
+    def _convolved(self, features: FramedFeatures, rectify: bool) -> FramedFeatures:
+        n_results, n_given = BY_FOUR.n_results, features.shape[2] - self.reach
+        if n_given < n_results:
+            return self._convolved(F.pad(features, (0, 0, 0, n_results - n_given)), rectify)[:, :, :n_given]
+        n_bins = features.shape[3] - self._lost_bins
+        given = features.new_empty(len(features), n_given, n_bins, self.n_outputs).permute(0, 3, 1, 2)
+        for frames, sums in sums_of_frames(BY_FOUR, features, n_given // n_results):
+            self._write(given[:, :, frames], sums, rectify)
+        if n_given % n_results:  # the last ones by a window of their own, where some come again
+            for _, sums in sums_of_frames(BY_FOUR, features[:, :, -n_results - self.reach :], 1):
+                self._write(given[:, :, -n_results:], sums, rectify)
         return given
 
-    def _write(self, place: FramedFeatures, sums: Sums) -> None:
+    def _write(self, place: FramedFeatures, sums: Sums, rectify: bool) -> None:
         def product(k: int) -> Tensor:
             return self._at_points[k](sums[k].permute(0, 3, 1, 2))
 
@@ -59,5 +60,5 @@ class SparingConvolution(Convolution):
         first, *_, last = BY_FOUR.combine(product, [place[:, :, k::n_results] for k in range(n_results)])
         first += product(0)
         last += product(BY_FOUR.n_points - 1)
-        if self.rectify:
+        if rectify:
             torch.relu_(place)
