@@ -75,17 +75,17 @@ def test_with_fewer_products_it_is_demucs(n_samples: int, n_rows: int, monkeypat
 
 @needs_operators
 def test_layers_that_pay_for_sums_have_fewer_products() -> None:
-    """In the paper's size all but the outermost two and the innermost, in single precision; all stand 105 dB above it.
+    """In the paper's size the two in the middle, in single precision; the result stands 105 dB above what that costs.
 
     In bfloat16 sums are too coarse.
     """
-    model = random_demucs(DemucsConfig(width=96, n_layers=5, n_lstm_layers=1))
+    model = random_demucs(DemucsConfig(width=96, n_layers=4, n_lstm_layers=1))
     mixture = noise(60000)
     expected = model(mixture)
     laid_out = framed(model)
     assert below_db(laid_out(mixture), expected) > 105
     spared = [isinstance(layer._units[0], demucs_rows._SparingUnit) for layer in _decoder(laid_out)]
-    assert spared == [False, True, True, True, False]
+    assert spared == [False, True, True, False]
     assert not demucs_rows._sums_pay(torch.zeros(768, 192, 3, dtype=torch.bfloat16))
 
 
