@@ -16,7 +16,7 @@ from danna_sep.models.frame_queues import Part, count_frames, without_rooms
 from danna_sep.models.unet import UNSEEN_MASK, heard, mask_above
 from danna_sep.models.unet_layers import LOGITS, UNetLayers, inner_queue, skip_queue
 from danna_sep.models.whole_numbers import in_whole_steps
-from danna_sep.shapes import Magnitude, StemMagnitudes
+from danna_sep.shapes import FramedFeatures, Magnitude, StemMagnitudes
 
 _UNSEEN = math.log(UNSEEN_MASK / (1 - UNSEEN_MASK))
 """What the sigmoid makes that mask of."""
@@ -35,11 +35,12 @@ class UNetStream:
     Args:
         layers: The network's.
         n_frames: Heard or masked together, about; where a GPU has no memory for them, half as many, and so on.
+        n_parts: In which they go through the outermost stages.
     """
 
-    def __init__(self, layers: UNetLayers, n_frames: int = 256) -> None:
+    def __init__(self, layers: UNetLayers, n_frames: int = 256, n_parts: int = 1) -> None:
         self.layers = layers
-        self.n_frames = n_frames
+        self.n_frames, self._n_parts = n_frames, n_parts
         self._innermost = 2 ** len(layers.config.n_layers)
         self._coarse = layers.waits_coarsely
         self._kept: dict[str, tuple[Tensor, ...]] = {}
@@ -98,20 +99,32 @@ class UNetStream:
         return masks.reshape(len(masks), config.n_sources, config.n_channels, *masks.shape[-2:])
 
     def _encode(self, magnitude: Magnitude, is_last: bool) -> None:
-        part = Part(dict(self._kept), is_last, self._coarse)
-        layers = self.layers
+        part, layers = Part(dict(self._kept), is_last, self._coarse), self.layers
         features = heard(magnitude, layers.config, layers.dtype, layers.magnitude_step)
-        features = framed(features.transpose(-2, -1))
-        outermost = len(layers.encoder) - 1
-        for i, block in enumerate(layers.encoder):
-            led = block(part, part.led(f"encoder.{i} led", features, conv_lead(features.dtype, features.device)))
-            features = part.pool(f"pool.{i}", led.features)
-            features = in_whole_steps(features) if layers.counts and i < outermost else features
-            part.put_apart(skip_queue(outermost - i) if i < outermost else inner_queue(0), features)
+        outermost = framed(features.transpose(-2, -1)).split(self._n_outermost, 2)
+        pooled = [self._encoded(part, 0, some) for some in outermost]
+        features = pooled[0] if len(pooled) == 1 else torch.cat(pooled, 2)
+        for stage in range(1, len(layers.encoder)):
+            features = self._encoded(part, stage, features)
         for attention in layers.bottleneck:
             features = attention(part, features)
         part.put(skip_queue(0), features)
         self._kept = part.kept
+
+    def _encoded(self, part: Part, stage: int, features: FramedFeatures) -> FramedFeatures:
+        """What a stage of the encoder gives to the next, and to the decoder."""
+        layers, innermost = self.layers, len(self.layers.encoder) - 1
+        lead = conv_lead(features.dtype, features.device)
+        led = layers.encoder[stage](part, part.led(f"encoder.{stage} led", features, lead))
+        features = part.pool(f"pool.{stage}", led.features)
+        features = in_whole_steps(features) if layers.counts and stage < innermost else features
+        part.put_apart(skip_queue(innermost - stage) if stage < innermost else inner_queue(0), features)
+        return features
+
+    @property
+    def _n_outermost(self) -> int:
+        """Frames that go through the outermost stages at once, which hold the most."""
+        return max(1, self.n_frames // self._n_parts)
 
     def _next_stage(self) -> int | None:
         """The outermost stage of the decoder that has anything to do."""
@@ -126,7 +139,8 @@ class UNetStream:
     def _decode(self, stage: int) -> None:
         """Let a stage give the next what it makes of a few frames; or after the last ones, of what it held back."""
         n_waiting = self._n_waiting(stage)
-        n_together = max(1, self.n_frames * 2**stage // self._innermost)
+        is_outermost = stage == len(self.layers.decoder) - 1
+        n_together = self._n_outermost if is_outermost else max(1, self.n_frames * 2**stage // self._innermost)
         part = Part(dict(self._kept), stage < self._ended and not n_waiting)
         self.layers.decoder[stage](part, n_waiting if n_waiting <= 1.5 * n_together else n_together)
         self._kept = part.kept
