@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import itertools
 import weakref
+from collections import defaultdict
 from typing import Any
 
 import pytest
@@ -84,16 +85,37 @@ def test_parts_give_what_the_whole_track_gives(name: str, n_frames: int) -> None
     assert whole.shape[-1] == n_frames
     drawn = torch.Generator().manual_seed(n_frames)
     cuts = torch.randint(0, n_frames + 1, (3,), generator=drawn).sort().values.tolist()
-    for n, lengths in (
-        (256, [n_frames]),
-        (8, [n_frames]),
-        (5, [1] * n_frames),
-        (30, [b - a for a, b in itertools.pairwise([0, *cuts, n_frames])]),
-        (16, [n_frames, 0]),
+    for n, n_parts, lengths in (
+        (256, 1, [n_frames]),
+        (8, 2, [n_frames]),
+        (5, 1, [1] * n_frames),
+        (5, 3, [1] * n_frames),
+        (30, 4, [b - a for a, b in itertools.pairwise([0, *cuts, n_frames])]),
+        (16, 16, [n_frames, 0]),
+        (2, 4, [n_frames]),
     ):
-        torch.testing.assert_close(
-            masks_of_parts(UNetStream(layers_of(model), n), magnitude, lengths), whole, rtol=0, atol=1e-12
-        )
+        stream = UNetStream(layers_of(model), n, n_parts)
+        torch.testing.assert_close(masks_of_parts(stream, magnitude, lengths), whole, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("n_parts", [1, 4])
+@torch.no_grad()
+def test_few_frames_at_once_go_through_the_outermost_stages(n_parts: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For there is most of each: what many take decides how much memory a song takes."""
+    stream = UNetStream(layers_of(network(CONFIGS["three stages"])), 64, n_parts)
+    heard: defaultdict[int, list[int]] = defaultdict(list)
+    convolve = F.conv2d
+
+    def note(features: Tensor, *arguments: Any, **named: Any) -> Tensor:
+        heard[features.shape[3]].append(features.shape[2])
+        return convolve(features, *arguments, **named)
+
+    monkeypatch.setattr(convolution.F, "conv2d", note)
+    masks_of_parts(stream, torch.rand(1, 2, N_BINS, 640, dtype=torch.float64), [640])
+    outermost, inner = heard[max(heard)], heard[max(n_bins for n_bins in heard if n_bins <= max(heard) // 2)]
+    most = 64 // n_parts
+    assert most <= max(outermost) < 2.5 * most
+    assert max(inner) >= 32
 
 
 @torch.no_grad()
