@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import pytest
 import torch
 from torch import Tensor
@@ -17,7 +19,7 @@ on_one_dnn = pytest.mark.skipif(not fuses(WEIGHT), reason="PyTorch has not oneDN
 def laid_out(shape: torch.Size, weight: Tensor = WEIGHT) -> Tensor:
     geometry = ([0, 1], [1, 1], [1, 1], 1)
     operator = torch.ops.aten.mkldnn_reorder_conv2d_weight
-    return operator(weight.to_mkldnn(), *geometry, shape)  # type: ignore[no-any-return]
+    return cast("Tensor", operator(weight.to_mkldnn(), *geometry, shape))
 
 
 def shape_of(n_frames: int) -> torch.Size:
