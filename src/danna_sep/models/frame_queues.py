@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from danna_sep.allocator import apart
+from danna_sep.allocator import Store
 from danna_sep.models.bordered import bordered, inside
 from danna_sep.models.whole_numbers import write_features
 from danna_sep.shapes import FramedFeatures
@@ -63,12 +63,14 @@ class Part:
         is_last: Whether no more of the track follows.
         coarse: Whether what waits long does so in eight bits.
         cut: Queues from which a part of a piece was taken.
+        store: In which what waits long does so, and what is kept for the next part.
     """
 
     kept: dict[str, tuple[Tensor, ...]]
     is_last: bool
     coarse: bool = False
     cut: set[str] = field(default_factory=set)
+    store: Store = field(default_factory=Store)
 
     def led(self, name: str, features: FramedFeatures, lead: Lead, *, rectify: bool = False) -> Led:
         """With the end of what went by that name before in front; rectified on the way, if wanted."""
@@ -120,12 +122,12 @@ class Part:
         if not piece.numel():
             self._append(name, piece.clone())
             return
-        waiting = {piece.untyped_storage().data_ptr() for piece in self.kept.get(name, ())}
         rooms = self.kept.get(name + _ROOMS, ())
-        free = [room for room in rooms if room.shape == piece.shape and room.data_ptr() not in waiting]
-        used = [room for room in rooms if room.data_ptr() in waiting]
-        put = free.pop().copy_(piece) if free else apart(piece)
-        self.kept[name + _ROOMS] = (*used, *free, put)
+        # Rooms in the order in which they were last used, so that the first is free if any is.
+        oldest = next((room for room in rooms if room.shape == piece.shape), None)
+        is_free = oldest is not None and not any(_holds(oldest, waiting) for waiting in self.kept.get(name, ()))
+        put = oldest.copy_(piece) if oldest is not None and is_free else self.store.copy(piece)
+        self.kept[name + _ROOMS] = (*(room for room in rooms if room is not put), put)
         self._append(name, put)
 
     def _append(self, name: str, piece: Tensor) -> None:
@@ -140,10 +142,10 @@ class Part:
         if features.device.type != "cpu" or not features.shape[2]:
             return features.clone()
         if features.shape[2] > room.shape[2]:
-            room = apart(features)
+            room = self.store.copy(features)
             self.kept[place] = (room,)
             return room
-        if features.untyped_storage().data_ptr() == room.untyped_storage().data_ptr():
+        if _holds(room, features):
             return features
         return room[:, :, : features.shape[2]].copy_(features)
 
@@ -228,9 +230,9 @@ def _step_of(features: FramedFeatures) -> Float[Tensor, "batch _feature 1 1"]:
     return largest.clamp_min_(torch.finfo(features.dtype).tiny * 2**9) / _MOST
 
 
-def without_rooms(kept: dict[str, tuple[Tensor, ...]]) -> dict[str, tuple[Tensor, ...]]:
-    """What is kept but for memory that would serve again, once nothing more is put apart."""
-    return {name: pieces for name, pieces in kept.items() if not name.endswith(_ROOMS)}
+def _holds(room: Tensor, piece: Tensor) -> bool:
+    """Whether a piece lies in a room."""
+    return 0 <= piece.data_ptr() - room.data_ptr() < room.numel() * room.element_size()
 
 
 def _opened(
