@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from danna_sep import __version__, threads
-from danna_sep.cli import research_commands
+from danna_sep.cli import evaluation_commands, training_commands
 from danna_sep.cli.failures import INTERRUPTED, OK, ending_the_program
 from danna_sep.cli.flags import Json, Verbose
 from danna_sep.cli.weights_commands import weights_app
@@ -207,14 +207,14 @@ def doctor(
         raise typer.Exit(show_doctor(out, as_json))
 
 
-for command in (research_commands.train, research_commands.evaluate, research_commands.compare):
+for command in (training_commands.train, evaluation_commands.evaluate, evaluation_commands.compare):
     app.command(no_args_is_help=True)(command)
-app.command("fit-blend", no_args_is_help=True)(research_commands.fit_blend)
-app.command()(research_commands.reproduce)
-app.command()(research_commands.recipes)
-app.command(no_args_is_help=True)(research_commands.synthesise)
+app.command("fit-blend", no_args_is_help=True)(evaluation_commands.fit_blend)
+app.command()(training_commands.reproduce)
+app.command()(training_commands.recipes)
+app.command(no_args_is_help=True)(training_commands.synthesise)
 app.add_typer(weights_app, name="weights")
-app.add_typer(research_commands.data_app, name="data")
+app.add_typer(training_commands.data_app, name="data")
 
 
 @contextmanager
