@@ -12,8 +12,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from danna_sep.allocator import apart
 from danna_sep.blending import Blend
+from danna_sep.memory import apart
 from danna_sep.models.mask_stream import open_mask_stream
 from danna_sep.separators import MaskSeparator, Separator
 from danna_sep.settled import Settled

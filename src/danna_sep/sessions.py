@@ -13,10 +13,10 @@ from typing import Final, Protocol, runtime_checkable
 
 import torch
 
-from danna_sep.allocator import apart
 from danna_sep.blending import Blend
 from danna_sep.cascade import Cascade
 from danna_sep.mask_session import MaskSession, hears_on
+from danna_sep.memory import apart
 from danna_sep.separators import MaskSeparator, Separator, WaveformSeparator
 from danna_sep.settled import Settled
 from danna_sep.shapes import Mixture, Stems

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable, Iterator
 
 import torch
 
-from danna_sep.allocator import apart
 from danna_sep.errors import Cancelled, ConfigError
 from danna_sep.mask_session import only_masks
+from danna_sep.memory import apart
 from danna_sep.options import DEFAULT_OVERLAP
 from danna_sep.separators import Separator
 from danna_sep.sessions import open_session

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from danna_sep.allocator import Store
+from danna_sep.memory import Store
 from danna_sep.models.bordered import bordered, inside
 from danna_sep.models.whole_numbers import write_features
 from danna_sep.shapes import FramedFeatures

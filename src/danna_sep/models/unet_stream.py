@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from danna_sep.allocator import Store
+from danna_sep.memory import Store
 from danna_sep.models.convolution import framed
 from danna_sep.models.d3_layers import conv_lead
 from danna_sep.models.frame_queues import Part, count_frames

@@ -20,6 +20,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from danna_sep.memory import in_large_pages
 from danna_sep.shapes import Spec, StemMagnitudes, StemSpecs
 from danna_sep.signal.bin_filter import (
     BinFilter,
@@ -148,7 +149,7 @@ def wiener(
     if n_iterations > 1 or softmask or residual or slope:
         stems = _wiener_by_steps(magnitudes, heard, scale, n_iterations, softmask, residual, epsilon)
         return _added(stems, shares, onto)
-    stems = torch.empty(magnitudes.shape, dtype=mixture.dtype, device=mixture.device) if onto is None else onto
+    stems = in_large_pages(magnitudes.shape, mixture) if onto is None else onto
     _wiener_in_place(magnitudes, heard, scale, epsilon, shares, stems, adds=onto is not None)
     return stems
 
