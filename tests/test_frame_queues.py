@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from danna_sep.models import bordered
 from danna_sep.models.bordered import inside
-from danna_sep.models.frame_queues import Lead, Part
+from danna_sep.models.frame_queues import Lead, Part, without_rooms
 from danna_sep.models.whole_numbers import in_whole_steps
 
 LEAD = Lead(1, 2)
@@ -123,6 +123,8 @@ def test_memory_apart_serves_again() -> None:
         if i:
             part.stack(("skip",), Lead(0, 0), 8)
     assert len(places) <= 3
+    rooms = set(part.kept) - set(without_rooms(part.kept))
+    assert [len(part.kept[name]) for name in rooms] == [len(places)]
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=30))

@@ -63,14 +63,16 @@ class Part:
         is_last: Whether no more of the track follows.
         coarse: Whether what waits long does so in eight bits.
         cut: Queues from which a part of a piece was taken.
-        store: In which what waits long does so, and what is kept for the next part.
+        places: In which what is kept for the next part lies.
+        rooms: In which what waits long does so.
     """
 
     kept: dict[str, tuple[Tensor, ...]]
     is_last: bool
     coarse: bool = False
     cut: set[str] = field(default_factory=set)
-    store: Store = field(default_factory=Store)
+    places: Store = field(default_factory=Store)
+    rooms: Store = field(default_factory=Store)
 
     def led(self, name: str, features: FramedFeatures, lead: Lead, *, rectify: bool = False) -> Led:
         """With the end of what went by that name before in front; rectified on the way, if wanted."""
@@ -126,7 +128,7 @@ class Part:
         # Rooms in the order in which they were last used, so that the first is free if any is.
         oldest = next((room for room in rooms if room.shape == piece.shape), None)
         is_free = oldest is not None and not any(_holds(oldest, waiting) for waiting in self.kept.get(name, ()))
-        put = oldest.copy_(piece) if oldest is not None and is_free else self.store.copy(piece)
+        put = oldest.copy_(piece) if oldest is not None and is_free else self.rooms.copy(piece)
         self.kept[name + _ROOMS] = (*(room for room in rooms if room is not put), put)
         self._append(name, put)
 
@@ -142,7 +144,7 @@ class Part:
         if features.device.type != "cpu" or not features.shape[2]:
             return features.clone()
         if features.shape[2] > room.shape[2]:
-            room = self.store.copy(features)
+            room = self.places.copy(features)
             self.kept[place] = (room,)
             return room
         if _holds(room, features):
@@ -228,6 +230,11 @@ def _step_of(features: FramedFeatures) -> Float[Tensor, "batch _feature 1 1"]:
         return features.new_ones(*features.shape[:2], 1, 1)
     largest = F.adaptive_max_pool2d(features, 1)  # as `amax`, which takes ten times as long
     return largest.clamp_min_(torch.finfo(features.dtype).tiny * 2**9) / _MOST
+
+
+def without_rooms(kept: dict[str, tuple[Tensor, ...]]) -> dict[str, tuple[Tensor, ...]]:
+    """What is kept but for memory that would serve again, once nothing more is put apart."""
+    return {name: pieces for name, pieces in kept.items() if not name.endswith(_ROOMS)}
 
 
 def _holds(room: Tensor, piece: Tensor) -> bool:

@@ -13,7 +13,7 @@ from torch import Tensor
 from danna_sep.memory import Store
 from danna_sep.models.convolution import framed
 from danna_sep.models.d3_layers import conv_lead
-from danna_sep.models.frame_queues import Part, count_frames
+from danna_sep.models.frame_queues import Part, count_frames, without_rooms
 from danna_sep.models.unet import UNSEEN_MASK, heard, mask_above
 from danna_sep.models.unet_layers import LOGITS, UNetLayers, inner_queue, skip_queue
 from danna_sep.models.whole_numbers import in_whole_steps
@@ -45,7 +45,7 @@ class UNetStream:
         self._innermost = 2 ** len(layers.config.n_layers)
         self._coarse = layers.waits_coarsely
         self._kept: dict[str, tuple[Tensor, ...]] = {}
-        self._store = Store()
+        self._places, self._rooms = Store(), Store()
         self._n_heard = self._n_settled = 0
         self._n_bins, self._dtype = 0, torch.float32
         self._unheard: Tensor | None = None  # too few to go through
@@ -74,6 +74,8 @@ class UNetStream:
             while not self._fits(self._encode, magnitude, True):
                 pass
             self._ended = 1
+            # What waits is let go of as it is taken from now on.
+            self._kept, self._rooms = without_rooms(self._kept), Store()
 
     def settled(self) -> Float[Tensor, "batch mask bin _frames"] | None:
         """What masks of the next frames, or still of none, are made of; None before more is heard, and at the end."""
@@ -100,7 +102,8 @@ class UNetStream:
         return masks.reshape(len(masks), config.n_sources, config.n_channels, *masks.shape[-2:])
 
     def _encode(self, magnitude: Magnitude, is_last: bool) -> None:
-        part, layers = Part(dict(self._kept), is_last, self._coarse, store=self._store), self.layers
+        layers = self.layers
+        part = Part(dict(self._kept), is_last, self._coarse, places=self._places, rooms=self._rooms)
         features = heard(magnitude, layers.config, layers.dtype, layers.magnitude_step)
         outermost = framed(features.transpose(-2, -1)).split(self._n_outermost, 2)
         pooled = [self._encoded(part, 0, some) for some in outermost]
@@ -142,7 +145,7 @@ class UNetStream:
         n_waiting = self._n_waiting(stage)
         is_outermost = stage == len(self.layers.decoder) - 1
         n_together = self._n_outermost if is_outermost else max(1, self.n_frames * 2**stage // self._innermost)
-        part = Part(dict(self._kept), stage < self._ended and not n_waiting, store=self._store)
+        part = Part(dict(self._kept), stage < self._ended and not n_waiting, places=self._places)
         self.layers.decoder[stage](part, n_waiting if n_waiting <= 1.5 * n_together else n_together)
         self._kept = part.kept
         self._ended += part.is_last
