@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from danna_sep.blending import Blend
-from danna_sep.memory import apart
+from danna_sep.memory import BRIEFLY, Store
 from danna_sep.models.mask_stream import open_mask_stream
 from danna_sep.separators import MaskSeparator, Separator
 from danna_sep.settled import Settled
@@ -127,6 +127,7 @@ class _Network:
         self.hop, self.n_iterations = grid.hop // separator.hop_length, separator.n_iterations
         self.stream = open_mask_stream(separator.model, grid.length // separator.hop_length, n_together)
         self.settled = Settled(self.hop)  # what masks are made of, in frames
+        self.store = Store(BRIEFLY)
 
     def n_ready(self, n_frames: Iterable[int], most: int) -> int:
         """Of how many of the next segments, up to `most`, which have so many frames, all masks are known."""
@@ -136,7 +137,7 @@ class _Network:
                 settled = self.stream.settled()
                 if settled is None:
                     return n_ready
-                self.settled.put(apart(settled))
+                self.settled.put(self.store.copy(settled))
             n_ready += 1
         return n_ready
 

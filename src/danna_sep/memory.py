@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-_SLAB = 16 * 2**20
+BRIEFLY = 4 * 2**20
+"""Bytes of what a `Store`'s copies share that go in the order in which they came."""
 _ALIGNMENT = 64
 
 
@@ -39,13 +40,17 @@ def apart(tensor: Tensor) -> Tensor:
 
 
 class Store:
-    """Memory apart for many copies, which all stay as long as it does or one of them is used.
+    """Memory apart for many copies.
 
     Of what each of them would have by itself a few bytes would still lie among what comes and goes, and a gap between
     two such places is as good as lost to larger blocks.
+
+    Args:
+        n_bytes: Of a piece that copies share; none of it is given back before the last of them is gone.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, n_bytes: int = 16 * 2**20) -> None:
+        self._n_bytes = n_bytes
         self._slab: Tensor | None = None
         self._n_used = 0
 
@@ -56,7 +61,8 @@ class Store:
         n_bytes = tensor.numel() * tensor.element_size()
         if self._slab is None or self._n_used + n_bytes > len(self._slab):
             # What is not used of it costs no memory.
-            self._slab, self._n_used = torch.frombuffer(_fresh_memory(max(n_bytes, _SLAB)), dtype=torch.uint8), 0
+            memory = _fresh_memory(max(n_bytes, self._n_bytes))
+            self._slab, self._n_used = torch.frombuffer(memory, dtype=torch.uint8), 0
         start = self._n_used
         self._n_used += -(-n_bytes // _ALIGNMENT) * _ALIGNMENT
         return _copied(tensor, self._slab[start : start + n_bytes])

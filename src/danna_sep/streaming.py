@@ -13,7 +13,7 @@ import torch
 
 from danna_sep.errors import Cancelled, ConfigError
 from danna_sep.mask_session import only_masks
-from danna_sep.memory import apart
+from danna_sep.memory import BRIEFLY, Store
 from danna_sep.options import DEFAULT_OVERLAP
 from danna_sep.separators import Separator
 from danna_sep.sessions import open_session
@@ -92,11 +92,11 @@ def stream(
     def separated() -> Iterator[tuple[Stems, bool]]:
         with torch.inference_mode():
             session = open_session(separator, grid, most)
-        n_given = 0
+        n_given, store = 0, Store(BRIEFLY)
         for n_heard, (segment, is_last) in enumerate(cut(blocks, grid) if grid else _whole(blocks), 1):
             _go_on(cancelled)
             with torch.inference_mode():
-                session.hear(_sent(segment, device), is_last)
+                session.hear(_sent(segment, device, store), is_last)
             while n_given < n_heard:
                 with torch.inference_mode():
                     n_ready = session.n_ready(most)
@@ -118,9 +118,9 @@ def _go_on(cancelled: Callable[[], bool]) -> None:
         raise Cancelled("cancelled")
 
 
-def _sent(segment: Mixture, device: torch.device) -> Mixture:
+def _sent(segment: Mixture, device: torch.device, store: Store) -> Mixture:
     if device.type != "cuda":
-        return apart(segment).to(device)
+        return store.copy(segment).to(device)
     return segment.pin_memory().to(device, non_blocking=True)
 
 
