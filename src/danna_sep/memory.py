@@ -25,7 +25,7 @@ def in_large_pages(shape: Sequence[int], like: Tensor) -> Tensor:
     n_bytes = math.prod(shape) * like.element_size()
     if like.device.type != "cpu" or not n_bytes:
         return like.new_empty(shape)
-    return torch.from_numpy(np.empty(n_bytes, np.uint8)).view(like.dtype).view(*shape)
+    return torch.from_numpy(np.empty(n_bytes, np.uint8)).view(like.dtype).reshape(tuple(shape))
 
 
 def apart(tensor: Tensor) -> Tensor:
@@ -33,10 +33,7 @@ def apart(tensor: Tensor) -> Tensor:
 
     For what stays long: between blocks that are freed and asked for again it would leave gaps that no longer hold them.
     """
-    if tensor.device.type != "cpu" or not tensor.numel():
-        return tensor.clone()
-    memory = _fresh_memory(tensor.numel() * tensor.element_size())
-    return _copied(tensor, torch.frombuffer(memory, dtype=torch.uint8))
+    return Store(0).copy(tensor)
 
 
 class Store:
@@ -46,7 +43,7 @@ class Store:
     two such places is as good as lost to larger blocks.
 
     Args:
-        n_bytes: Of a piece that copies share; none of it is given back before the last of them is gone.
+        n_bytes: Of a piece that copies share, at least; none of it is given back before the last of them is gone.
     """
 
     def __init__(self, n_bytes: int = 16 * 2**20) -> None:
