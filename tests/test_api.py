@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +16,7 @@ from torch import Tensor
 
 import danna_sep
 from danna_sep import SOURCES, Options, separate, separate_file, stream
+from danna_sep.blending import Blend
 from danna_sep.errors import (
     AudioError,
     Cancelled,
@@ -144,6 +148,10 @@ def test_more_channels_need_a_choice() -> None:
         (np.zeros((2, 100), np.float32), 4000, UnsupportedRate),
         (np.zeros((2, 100), np.float32), 400_000, UnsupportedRate),
         (np.zeros((2, 100), np.float32), 44100.5, UnsupportedRate),
+        (np.zeros((2, 100), np.float32), float("nan"), UnsupportedRate),
+        (np.zeros((2, 100), np.float32), float("inf"), UnsupportedRate),
+        (np.zeros((2, 100), np.float32), None, UnsupportedRate),
+        (np.zeros((2, 100), np.float32), "44100", UnsupportedRate),
         (np.full((2, 100), 1e300), 44100, NonFiniteAudio),
         ([[0.0, 0.0]], 44100, AudioError),
     ],
@@ -153,6 +161,80 @@ def test_mixtures_that_are_refused(mixture: npt.NDArray[np.float32], sample_rate
         separate(mixture, sample_rate, Shares())
     with pytest.raises(error):
         stream(mixture, sample_rate, Shares())
+
+
+@pytest.mark.parametrize("rate", [48000.0, np.float32(48000), np.int32(192000), np.uint16(48000), np.int64(8000)])
+def test_rates_are_numbers_of_any_type(rate: float) -> None:
+    """What files' readers give as a rate must do: NumPy's own integers overflow in a minute of samples."""
+    mixture = tone(3 * int(rate), int(rate))
+    stems, expected = (separate(mixture, each, Shares())["bass"] for each in (rate, int(rate)))
+    assert np.array_equal(stems, expected)
+
+
+class AtAnotherRate(Shares):
+    sample_rate = 22050
+
+
+class OfThree(Shares):
+    def __call__(self, mixture: Tensor) -> Tensor:
+        return super().__call__(mixture)[..., :3, :, :]
+
+
+class TooShort(Shares):
+    def __call__(self, mixture: Tensor) -> Tensor:
+        return super().__call__(mixture)[..., 4000:]
+
+
+class TooLong(Shares):
+    def __call__(self, mixture: Tensor) -> Tensor:
+        return torch.nn.functional.pad(super().__call__(mixture), (0, 100))
+
+
+class OfNaN(Shares):
+    def __call__(self, mixture: Tensor) -> Tensor:
+        return super().__call__(mixture) * torch.nan
+
+
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize(
+    ("separator", "error"),
+    [
+        (AtAnotherRate(), ConfigError),
+        (OfThree(), ConfigError),
+        (TooShort(), ConfigError),
+        (TooLong(), ConfigError),
+        (OfNaN(), NonFiniteAudio),
+        (Blend({"a": AtAnotherRate()}, {"a": (1, 1, 1, 1)}), ConfigError),
+    ],
+)
+def test_what_a_separator_gives_is_looked_at(separator: Shares, error: type[Exception], whole: bool) -> None:
+    """Else stems of the right length would come out that are shifted, of other sources, or not finite."""
+    with pytest.raises(error):
+        separate(tone(44100 * 20, 44100), 44100, separator, whole=whole)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no forks here")
+def test_a_forked_process_can_separate() -> None:
+    """Servers that load first and fork then would hang for ever: the threads of the parent are not there."""
+    program = """
+import multiprocessing, sys
+import numpy as np
+from danna_sep import load, separate
+
+def again():
+    sys.exit(0 if np.allclose(separate(mixture, 44100, separator)["bass"], bass, atol=1e-4) else 3)
+
+mixture = 0.1 * np.random.default_rng(0).standard_normal((2, 3 * 44100)).astype(np.float32)
+separator = load("fast", precision="f32")
+bass = separate(mixture, 44100, separator)["bass"]
+child = multiprocessing.get_context("fork").Process(target=again)
+child.start()
+child.join(120)
+code = child.exitcode
+child.kill()
+sys.exit(9 if code is None else code)
+"""
+    assert subprocess.run([sys.executable, "-W", "ignore", "-c", program], timeout=300).returncode == 0
 
 
 @pytest.mark.parametrize(
@@ -201,6 +283,17 @@ def test_files_keep_rate_length_width(tmp_path: Path, subtype: str, expected: st
         assert (info.samplerate, info.frames, info.channels, info.subtype) == (48000, mixture.shape[1], 2, expected)
         inner = slice(4800, -4800)
         assert np.abs(soundfile.read(path)[0].T - share * mixture)[:, inner].max() < 2e-4
+
+
+@pytest.mark.parametrize("bits", ["16", "24"])
+def test_two_stems_in_whole_numbers_add_up_to_the_song(tmp_path: Path, bits: str) -> None:
+    """To the last bit: each rounded by itself, they would be a step apart from it now and then."""
+    song = 0.4 * np.random.default_rng(1).standard_normal((44100 * 3, 2)).clip(-2, 2)
+    soundfile.write(tmp_path / "song.wav", song, 44100, subtype=f"PCM_{bits}")
+    result = separate_file(tmp_path / "song.wav", tmp_path / "out", Shares(), two_stems="vocals")
+    assert result.gain == 1
+    codes = [soundfile.read(path, dtype="int32")[0] for path in (tmp_path / "song.wav", *result.stems.values())]
+    assert np.array_equal(codes[0], codes[1] + codes[2])
 
 
 def test_a_file_that_is_there_is_not_replaced_unless_asked(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 import soundfile
 
 from command_line import COMMAND, STEMS, call, run, song, stems_of
+from danna_sep import audio
 from danna_sep.cli.failures import exit_code, message, one_line
 from danna_sep.errors import (
     AudioError,
@@ -64,6 +66,7 @@ def test_wrong_usage(capfd: pytest.CaptureFixture[str], tiny: Path, tmp_path: Pa
         "--overlap 0.7": "overlap",
         "--shifts 0": "shifts",
         "--threads 0": "threads",
+        "--threads 100000": "threads",
         "--device tpu": "device",
         "--format wma": "wav, flac",
         "--bits 12": "bits",
@@ -94,6 +97,36 @@ def test_word_separate_can_be_left_out(
         assert outcome.out.splitlines() == [os.path.join("separated", "a", f"{stem}.wav") for stem in STEMS]  # noqa: PTH118
         assert outcome.err == ""
     stems_of(tmp_path / "separated" / "a")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX shell")
+def test_closed_streams(tiny: Path, tmp_path: Path) -> None:
+    """Daemons start programs without stdout or stderr: the songs are separated all the same."""
+    song(tmp_path / "a.wav")
+    for number, closed in enumerate((">&-", "2>&-", ">&- 2>&-")):
+        command = f"{shlex.join(COMMAND)} --preset unet --out out{number} a.wav {closed}"
+        done = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+        assert (done.returncode, done.stderr) == (0, "")
+        stems_of(tmp_path / f"out{number}" / "a")
+
+
+def test_what_nobody_foresaw_stops_one_file_only(
+    capfd: pytest.CaptureFixture[str], tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A library that fails on one file in some way of its own must not keep the others from being separated."""
+    probe = audio.probe
+
+    def fails_on_one(path: Path) -> audio.AudioInfo:
+        if path.name == "bad.wav":
+            raise OSError("Invalid argument")
+        return probe(path)
+
+    monkeypatch.setattr(audio, "probe", fails_on_one)
+    good, bad = song(tmp_path / "good.wav"), song(tmp_path / "bad.wav")
+    outcome = call(capfd, "--preset", "unet", "--out", tmp_path / "out", bad, good)
+    assert outcome.code == 1
+    assert outcome.complaint().startswith(f"danna-sep: {bad}: ")
+    stems_of(tmp_path / "out" / "good")
 
 
 def test_options_reach_the_result(capfd: pytest.CaptureFixture[str], tiny: Path, tmp_path: Path) -> None:

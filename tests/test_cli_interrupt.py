@@ -19,9 +19,9 @@ from danna_sep.errors import Cancelled
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_signal_in_the_middle(number: signal.Signals, code: int, tiny: Path, tmp_path: Path) -> None:
-    """Ctrl-C and `kill` must leave what is done, nothing of what is not, and the code that shells expect."""
+    """Ctrl-C, `kill` and a closed terminal must leave what is done, nothing else, and the code that shells expect."""
     song(tmp_path / "short.wav")
     song(tmp_path / "long.wav", n_frames=300 * 44100, n_channels=1)
     song(tmp_path / "next.wav")

@@ -16,23 +16,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from danna_sep import audio, loading
-from danna_sep.errors import AudioError, ConfigError, NonFiniteAudio, OutputCollision, UnsupportedRate
+from danna_sep.errors import ConfigError, OutputCollision
+from danna_sep.mixture_arrays import ArrayT, as_float32, check_samples, checked_rate
 from danna_sep.options import DEFAULTS, Options
 from danna_sep.pipeline import stems_of_blocks
 
 if TYPE_CHECKING:
-    import torch
-
     from danna_sep.separators import Separator
-
-Block = npt.NDArray[np.float32]
-ArrayT = TypeVar("ArrayT", npt.NDArray[Any], "torch.Tensor")
 
 _BLOCK_S = 1.0
 """Audio that is read at once."""
@@ -134,13 +129,14 @@ def stream(
 
     See `separate` for arguments and errors; those of the mixture and the options are raised at the call.
     """
-    samples, restore = _as_float32(mixture)
-    _check_samples(samples, sample_rate)
+    samples, restore = as_float32(mixture)
+    rate_hz = checked_rate(sample_rate)
+    check_samples(samples)
     plan = audio.channel_plan(samples.shape[0], options.changed(changes).channels, "the mixture")
     separator, options = _prepared(separator, options, changes)
-    n_block = round(_BLOCK_S * sample_rate)
+    n_block = round(_BLOCK_S * rate_hz)
     blocks = (samples[:, start : start + n_block] for start in range(0, samples.shape[1], n_block))
-    stems = stems_of_blocks(blocks, sample_rate, plan, separator, options, cancelled=cancelled)
+    stems = stems_of_blocks(blocks, rate_hz, plan, separator, options, cancelled=cancelled)
     return ({stem: restore(block) for stem, block in item.items()} for item in stems)
 
 
@@ -213,8 +209,17 @@ def separate_file(
         separator, options = _prepared(separator, options, changes)
         with writer:
             blocks = reader.blocks(round(_BLOCK_S * info.sample_rate))
+            found = stems_of_blocks(
+                blocks,
+                info.sample_rate,
+                plan,
+                separator,
+                options,
+                sample_step=audio.sample_step(bits),
+                cancelled=cancelled,
+            )
             n_done = 0
-            for stems in stems_of_blocks(blocks, info.sample_rate, plan, separator, options, cancelled=cancelled):
+            for stems in found:
                 writer.write(stems)
                 n_done += next(iter(stems.values())).shape[1]
                 if progress:
@@ -267,47 +272,12 @@ def _prepared(
     return separator, options
 
 
-def _as_float32(mixture: ArrayT) -> tuple[Block, Callable[[Block], ArrayT]]:
-    """The samples, and how to make of such samples what the caller gave."""
-    if isinstance(mixture, np.ndarray):
-        array, dtype = mixture, mixture.dtype
-        if array.dtype.kind != "f":
-            raise AudioError(f"the mixture must be floating point with full scale 1.0, not {dtype}")
-        with np.errstate(over="ignore"):  # what is too large for float32 becomes infinite, and is refused
-            samples = np.asarray(array, np.float32)
-        return samples, lambda block: block.astype(dtype, copy=False)
-    import torch
-
-    if not isinstance(mixture, torch.Tensor):
-        raise AudioError(f"the mixture must be a NumPy array or a tensor, not {type(mixture).__name__}")
-    if not mixture.is_floating_point():
-        raise AudioError(f"the mixture must be floating point with full scale 1.0, not {mixture.dtype}")
-    tensor = mixture
-    return tensor.detach().cpu().float().numpy(), lambda block: torch.from_numpy(block).to(tensor)
-
-
 def _check_outputs(outputs: Mapping[str, Path], options: Options, path: Path) -> None:
     if set(outputs) != set(options.outputs):
         raise ConfigError(f"{path}: outputs are needed for {', '.join(options.outputs)}, not {', '.join(outputs)}")
     for output in outputs.values():
         if output.exists() and path.exists() and output.samefile(path):
             raise OutputCollision(f"{path}: would be written over; choose another output")
-
-
-def _check_samples(samples: Block, sample_rate: int) -> None:
-    if samples.ndim != 2:
-        raise AudioError(f"the mixture must have axes (channel, time), not {samples.ndim} of them")
-    if not samples.shape[1]:
-        raise AudioError("the mixture has no samples")
-    if samples.shape[0] > max(32, samples.shape[1]):
-        raise AudioError(f"the mixture must have axes (channel, time); {samples.shape} looks transposed")
-    if sample_rate != int(sample_rate) or not audio.MIN_RATE_HZ <= sample_rate <= audio.MAX_RATE_HZ:
-        raise UnsupportedRate(
-            f"the mixture's rate must be a whole number of Hz from {audio.MIN_RATE_HZ} to {audio.MAX_RATE_HZ}, "
-            f"not {sample_rate}"
-        )
-    if not np.isfinite(samples).all():
-        raise NonFiniteAudio("the mixture has NaN or infinite samples")
 
 
 def _concatenate(blocks: list[ArrayT]) -> ArrayT:

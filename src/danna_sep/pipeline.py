@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from danna_sep import audio, presets
-from danna_sep.errors import Cancelled, ConfigError
+from danna_sep.errors import Cancelled, ConfigError, NonFiniteAudio
 from danna_sep.options import ACCOMPANIMENT, DEFAULTS, Options
 from danna_sep.types import SAMPLE_RATE
 
@@ -29,6 +29,7 @@ def stems_of_blocks(
     separator: Separator,
     options: Options = DEFAULTS,
     *,
+    sample_step: float | None = None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Iterator[dict[str, Block]]:
     """Blocks of an input (channel, time) to blocks of its stems, at the input's rate and the plan's channels.
@@ -36,8 +37,20 @@ def stems_of_blocks(
     Nothing holds more than a segment and what the resampling filters need. The blocks of all stems that are given
     together are equally long, and all together as long as the input.
 
+    Args:
+        blocks: The input's.
+        sample_rate: Its rate, Hz.
+        plan: What becomes of its channels.
+        separator: What separates.
+        options: How.
+        sample_step: From one sample value to the next where the stems will be written as integers. One stem is then
+            rounded before the accompaniment is what is left: two that are rounded by themselves add up to the input
+            but for a step here and there.
+        cancelled: Asked before a block and before a batch of segments.
+
     Raises:
-        ConfigError: Options out of range; at the call, not at the first block.
+        ConfigError: Options out of range, or a separator at another rate; at the call, not at the first block.
+        NonFiniteAudio: Stems that are not finite.
         Cancelled: When `cancelled` said so, before a block or a batch of segments.
     """
     from danna_sep.separators import only
@@ -61,11 +74,13 @@ def stems_of_blocks(
             yield from inward.push(block)
         yield from inward.finish()
 
+    found = stream(mixtures(), separator, None if options.whole else grid, cancelled=cancelled)
+
     def named() -> Iterator[dict[str, Block]]:
-        for stems in stream(mixtures(), separator, None if options.whole else grid, cancelled=cancelled):
-            yield from _named(outward.push(stems.numpy()), options, kept)
+        for stems in found:
+            yield from _named(outward.push(stems.numpy()), options, kept, sample_step)
             del stems  # the next ones are made meanwhile
-        yield from _named(outward.finish(kept.n_frames), options, kept)
+        yield from _named(outward.finish(kept.n_frames), options, kept, sample_step)
 
     return named()
 
@@ -136,10 +151,18 @@ class _Mixture:
         return np.concatenate(taken, 1)
 
 
-def _named(stems: Block, options: Options, mixture: _Mixture) -> Iterator[dict[str, Block]]:
+def _named(stems: Block, options: Options, mixture: _Mixture, sample_step: float | None) -> Iterator[dict[str, Block]]:
     if not stems.shape[-1]:
         return
+    if not np.isfinite(stems).all():
+        raise NonFiniteAudio(
+            "separation gave NaN or infinite samples; bring the mixture to a level near full scale, or try another "
+            "device, precision or separator"
+        )
     named = dict(zip(options.computed, stems, strict=True))
     if options.two_stems:
-        named[ACCOMPANIMENT] = mixture.pop(stems.shape[-1]) - named[options.two_stems]
+        stem = named[options.two_stems]
+        if sample_step:
+            stem = named[options.two_stems] = np.rint(stem / np.float32(sample_step)) * np.float32(sample_step)
+        named[ACCOMPANIMENT] = mixture.pop(stems.shape[-1]) - stem
     yield named

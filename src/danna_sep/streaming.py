@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 import torch
 
+from danna_sep import threads
 from danna_sep.errors import Cancelled, ConfigError
 from danna_sep.mask_session import only_masks
 from danna_sep.memory import BRIEFLY, Store
@@ -82,10 +83,14 @@ def stream(
 
     Raises:
         Cancelled: When `cancelled` said so.
-        ConfigError: A batch of none.
+        ConfigError: A batch of none, a separator at another rate, or one whose stems are not of its sources or not as
+            long as what it heard.
     """
     if batch is not None and batch < 1:
         raise ConfigError(f"a batch has at least one segment, not {batch}")
+    if separator.sample_rate != SAMPLE_RATE:
+        raise ConfigError(f"the separator works at {separator.sample_rate} Hz; {SAMPLE_RATE} is needed")
+    threads.survive_forks()
     device = torch.device(getattr(separator, "device", "cpu"))
     most = batch or (8 if device.type == "cuda" else 1)
 
@@ -93,8 +98,10 @@ def stream(
         with torch.inference_mode():
             session = open_session(separator, grid, most)
         n_given, store = 0, Store(BRIEFLY)
+        expected: deque[tuple[int, ...]] = deque()
         for n_heard, (segment, is_last) in enumerate(cut(blocks, grid) if grid else _whole(blocks), 1):
             _go_on(cancelled)
+            expected.append((*segment.shape[:-2], len(separator.sources), *segment.shape[-2:]))
             with torch.inference_mode():
                 session.hear(_sent(segment, device, store), is_last)
             while n_given < n_heard:
@@ -107,6 +114,7 @@ def stream(
                     done = deque(stems.cpu() for stems in session.separate(n_ready))
                 while done:
                     n_given += 1
+                    _check_shape(done[0], expected.popleft())
                     # A copy, so that its consumer may do with it what it likes; those of inference mode may not change.
                     yield done.popleft().clone(), is_last and n_given == n_heard
 
@@ -116,6 +124,11 @@ def stream(
 def _go_on(cancelled: Callable[[], bool]) -> None:
     if cancelled():
         raise Cancelled("cancelled")
+
+
+def _check_shape(stems: Stems, expected: tuple[int, ...]) -> None:
+    if tuple(stems.shape) != expected:
+        raise ConfigError(f"the separator gave stems of shape {tuple(stems.shape)}, not {expected}")
 
 
 def _sent(segment: Mixture, device: torch.device, store: Store) -> Mixture:

@@ -1,15 +1,19 @@
-"""How the threads that share a computation wait for each other."""
+"""Threads that share a computation: how they wait for each other, and what becomes of them in a forked process."""
 
 from __future__ import annotations
 
 import os
 import sys
+from functools import cache
 from typing import Final
 
 _SETTINGS: Final = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 
 
 _SPINS: Final = "10000"
+
+MOST_THREADS: Final = 1024
+"""That one can ask for: many times as many are more than a system starts, which then ends the process."""
 
 
 def spin_briefly() -> None:
@@ -24,3 +28,20 @@ def spin_briefly() -> None:
     """
     if sys.platform.startswith("linux") and not any(name in os.environ for name in _SETTINGS):
         os.environ["GOMP_SPINCOUNT"] = _SPINS
+
+
+@cache
+def survive_forks() -> None:
+    """Have processes that are forked off this one compute on one thread.
+
+    The other threads of OpenMP do not exist there, and GNU's waits for them for ever. For the moment at which PyTorch
+    begins to compute: a process that has not computed may be forked as it is.
+    """
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=_use_one_thread)
+
+
+def _use_one_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from danna_sep.audio.channels import CHANNEL_POLICIES, ChannelPlan, channel_plan
 from danna_sep.audio.excerpt import read_excerpt
-from danna_sep.audio.formats import BITS, FORMATS, check_output, resolve_bits
+from danna_sep.audio.formats import BITS, FORMATS, check_output, resolve_bits, sample_step
 from danna_sep.audio.info import MAX_RATE_HZ, MIN_RATE_HZ, AudioInfo
 from danna_sep.audio.naming import DEFAULT_TEMPLATE, output_paths
 from danna_sep.audio.read import AudioReader, probe
@@ -34,4 +34,5 @@ __all__ = [
     "read_excerpt",
     "resampled_length",
     "resolve_bits",
+    "sample_step",
 ]

@@ -72,6 +72,15 @@ def check_output(format: str, bits: str, sample_rate: int, n_channels: int) -> N
         raise ConfigError(f"flac cannot hold {sample_rate} Hz; choose --format wav or ogg")
 
 
+def sample_step(bits: str) -> float | None:
+    """From one sample value of a format to the next, full scale being 1; None where samples are not integers.
+
+    Args:
+        bits: "16", "24" or "float".
+    """
+    return None if bits == "float" else 2.0 ** (1 - int(bits))
+
+
 def _allowed_bits(format: str) -> tuple[str, ...]:
     if format not in _BITS_OF_FORMAT:
         raise ConfigError(f"--format {format}: choose one of {', '.join(FORMATS)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,7 +38,7 @@ Exit codes:
   2    wrong usage, or an input that cannot be separated
   3    an output that cannot be written
   4    weights that are missing or damaged
-  130  interrupted by Ctrl-C (143: by SIGTERM; 141: nobody reads stdout)
+  130  interrupted by Ctrl-C (143: by SIGTERM; 129: by SIGHUP; 141: nobody reads stdout)
 With several failures the first one's.
 """
 
@@ -69,6 +70,7 @@ app = typer.Typer(
 def main() -> None:
     """The program."""
     threads.spin_briefly()
+    _open_what_is_closed()
     if hasattr(sys.stdout, "reconfigure"):
         # Names of files can hold bytes that are no text; they come out as they are.
         sys.stdout.reconfigure(errors="backslashreplace" if sys.platform == "win32" else "surrogateescape")
@@ -76,6 +78,13 @@ def main() -> None:
         app(prog_name="danna-sep")
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
+
+
+def _open_what_is_closed() -> None:
+    """Programs may be started without stdout or stderr: what would be shown then goes nowhere."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115  (until the program ends)
 
 
 def _show_version(wanted: bool) -> None:
@@ -126,7 +135,9 @@ def separate(
         str,
         typer.Option(metavar="auto|f32|bf16|int8", help="Arithmetic of the networks; auto: the processor's fastest."),
     ] = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, metavar="N", help="Threads on the CPU.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, max=threads.MOST_THREADS, metavar="N", help="Threads on the CPU.")
+    ] = None,
     format: Annotated[str, typer.Option(metavar="wav|flac|mp3|ogg", help="Format of the stems.")] = "wav",
     bits: Annotated[
         str, typer.Option(metavar="auto|16|24|float", help="Bits of a sample; auto: those of the song.")

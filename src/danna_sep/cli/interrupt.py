@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: an orderly stop, and on a second one an immediate one."""
+"""SIGINT, SIGTERM and, where there is one, SIGHUP: an orderly stop, and on a second one an immediate one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,11 @@ if TYPE_CHECKING:
     from danna_sep.shapes import Mixture, Stems
     from danna_sep.signal.overlap_add import SegmentGrid
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = tuple(
+    getattr(signal, name)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP")
+    if hasattr(signal, name)  # Windows has no SIGHUP
+)
 _SAME_KEYSTROKE_S = 0.5
 """Wrappers pass one Ctrl-C on twice; signals this close together count as one."""
 
@@ -46,7 +50,7 @@ class Interrupt:
 
     @property
     def exit_code(self) -> int:
-        """130 for SIGINT, 143 for SIGTERM, 0 for none."""
+        """130 for SIGINT, 143 for SIGTERM, 129 for SIGHUP, 0 for none."""
         return 0 if self.signal is None else 128 + self.signal
 
     def check(self) -> None:

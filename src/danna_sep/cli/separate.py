@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from danna_sep.cli.failures import OK, complain, exit_code, show_traceback
 from danna_sep.cli.interrupt import Interrupt, Interruptible
 from danna_sep.cli.render import Report
-from danna_sep.errors import Cancelled, ConfigError, DannaSepError, OutputExists, UnreadableAudio
+from danna_sep.errors import Cancelled, ConfigError, OutputExists, UnreadableAudio
 from danna_sep.types import SAMPLE_RATE, SOURCES
 
 if TYPE_CHECKING:
@@ -149,7 +149,9 @@ class _Session:
                 for output in outputs.values():
                     if os.path.lexists(output):
                         raise OutputExists(f"{output}: exists already; --overwrite replaces it")
-        except DannaSepError as error:
+        except (Cancelled, BrokenPipeError):
+            raise
+        except Exception as error:  # of whatever kind: the other files are still done
             self.fail(path, error)
             return None
         return info
