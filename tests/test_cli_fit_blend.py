@@ -8,9 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 from command_line import call, song, stems_of
-from danna_sep import preset_file
+from danna_sep import load, preset_file, separate
+from danna_sep.evaluation.metrics import mdx_sdr_db
+from danna_sep.models.precision import resolve_precision
 from danna_sep.songs import find_songs
 from danna_sep.types import SOURCES
 
@@ -75,6 +78,20 @@ def test_as_json(data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) 
     assert len(vocals["song_sdr_db"]["cross-validated"]) == 2
     assert report["fits"]["drums"]["weights"] == {"demucs": 1}
     assert report["blend"]["mine"].keys() == {"vocals"}
+
+
+@pytest.mark.parametrize("precision", ["auto", "f32"])
+def test_what_is_fitted_is_what_users_hear(data: Path, capfd: pytest.CaptureFixture[str], precision: str) -> None:
+    """Weights fitted in an arithmetic in which nobody separates would be reported with figures that nobody gets."""
+    shown = call(capfd, "fit-blend", "wide-unet", "--data", data, "--json", "--precision", precision)
+    (report,) = shown.events
+    assert report["precision"] == resolve_precision(precision, "cpu")
+    separator = load("wide-unet", precision=precision)
+    for each, found in zip(find_songs(data), report["fits"]["drums"]["song_sdr_db"]["wide-unet"], strict=True):
+        read = each.read()
+        drums = separate(read.mixture, 44100, separator)["drums"]
+        expected = mdx_sdr_db(*(torch.from_numpy(samples)[None] for samples in (read.stems[0], drums)))
+        assert found == pytest.approx(float(expected), abs=0.01)
 
 
 def test_wrong_usage(data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

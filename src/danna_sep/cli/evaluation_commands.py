@@ -123,6 +123,9 @@ def fit_blend(
         Path | None, typer.Option("--out", "-o", metavar="FILE", help="Write a preset file, which ends in .json.")
     ] = None,
     device: Annotated[str, typer.Option(metavar="auto|cpu|cuda|mps", help="Where to compute.")] = "auto",
+    precision: Annotated[
+        str, typer.Option(metavar="auto|f32|bf16|int8", help="As of `separate`, which the blend is for.")
+    ] = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the preset file.")] = False,
     as_json: Json = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No bar.")] = False,
@@ -148,6 +151,7 @@ def fit_blend(
             compare=compare or [],
             out=out,
             device=device,
+            precision=precision,
             overwrite=overwrite,
             as_json=as_json,
             quiet=quiet,

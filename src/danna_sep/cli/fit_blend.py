@@ -37,6 +37,7 @@ class Request:
     compare: Sequence[str]
     out: Path | None
     device: str
+    precision: str
     overwrite: bool
     as_json: bool
     quiet: bool
@@ -44,7 +45,7 @@ class Request:
 
 def run(request: Request) -> int:
     """Do it; gives the exit code."""
-    from danna_sep import allocator, presets
+    from danna_sep import allocator, api, presets
     from danna_sep.evaluation import blend_weights
     from danna_sep.evaluation.blend_fit import check_names, fit_blend, hear
     from danna_sep.evaluation.estimates import Span
@@ -52,6 +53,8 @@ def run(request: Request) -> int:
 
     allocator.keep_freed_memory()
     blend_weights.check(request.constraint, request.objective)
+    device = api.resolve_device(request.device)
+    precision = api.resolve_precision(request.precision, device)
     parts = _parts(request.separators)
     _check_out(request, parts)
     given = {label: presets.rows(label) for label in request.compare}
@@ -59,7 +62,7 @@ def run(request: Request) -> int:
     songs = find_songs(request.data, request.split)
     with Interrupt() as interrupt:
         try:
-            estimators = _estimators(parts, request.device, interrupt)
+            estimators = _estimators(parts, device, precision, interrupt)
             with fit_report.bar(request.quiet or request.as_json) as progress:
                 span = Span(request.excerpt_s, request.excerpt_from)
                 grams = hear(estimators, songs, span, progress=progress, cancelled=interrupt)
@@ -72,12 +75,12 @@ def run(request: Request) -> int:
         try:
             _write(request.out, report, parts, len(songs))
         except WriteFailed:
-            fit_report.show(report, None)  # it may have taken hours
+            fit_report.show(report, precision, None)  # it may have taken hours
             raise
     if request.as_json:
-        fit_report.show_json(report, request.out)
+        fit_report.show_json(report, precision, request.out)
     else:
-        fit_report.show(report, request.out)
+        fit_report.show(report, precision, request.out)
     return OK
 
 
@@ -125,11 +128,10 @@ def _check_out(request: Request, parts: Mapping[str, Chosen]) -> None:
         raise OutputExists(f"{out}: exists already; --overwrite replaces it")
 
 
-def _estimators(parts: Mapping[str, Chosen], device: str, interrupt: Interrupt) -> dict[str, Estimator]:
-    from danna_sep import api, loading, plugins, presets
+def _estimators(parts: Mapping[str, Chosen], device: str, precision: str, interrupt: Interrupt) -> dict[str, Estimator]:
+    from danna_sep import loading, plugins, presets
     from danna_sep.evaluation.estimates import stem_folder
 
-    device = api.resolve_device(device)
     estimators: dict[str, Estimator] = {}
     with interrupt.anywhere():
         for short, part in parts.items():
@@ -139,7 +141,8 @@ def _estimators(parts: Mapping[str, Chosen], device: str, interrupt: Interrupt) 
             if isinstance(part, PluginPart):
                 separator = plugins.load(part.name, device=device)
             else:
-                separator = loading.load(part.name, sources=presets.sources_of(part.name), device=device)
+                sources = presets.sources_of(part.name)
+                separator = loading.load(part.name, sources=sources, device=device, precision=precision)
             estimators[short] = Interruptible(separator, interrupt)
     return estimators
 

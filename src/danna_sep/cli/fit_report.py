@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from danna_sep.evaluation.blend_fit import BlendReport
 
 
-def show(report: BlendReport, out: Path | None) -> None:
+def show(report: BlendReport, precision: str, out: Path | None) -> None:
     """SDR of every separator, given and fitted weights; the weights; what was not counted; the file written."""
     sources = [source for source in SOURCES if source in report.fits]
     means = {source: fit.sdr_db for source, fit in report.fits.items()}
@@ -32,6 +32,7 @@ def show(report: BlendReport, out: Path | None) -> None:
         rows.append((one_line(label), *("-" if value is None else f"{value:.2f}" for value in values), mean))
     rows.append(("songs", *(str(len(report.fits[source].songs)) for source in sources), ""))
     table(rows)
+    say(f"computed in {precision}")
     say("")
     rows = [(f"{report.constraint} weights", *sources)]
     for name in report.separators:
@@ -51,9 +52,11 @@ def show(report: BlendReport, out: Path | None) -> None:
 _LAST = ("fitted", "cross-validated")
 
 
-def show_json(report: BlendReport, out: Path | None) -> None:
+def show_json(report: BlendReport, precision: str, out: Path | None) -> None:
     """All of it as one object on one line."""
-    json_line({**asdict(report), "blend": report.blend, "preset": None if out is None else str(out)})
+    json_line(
+        {**asdict(report), "blend": report.blend, "precision": precision, "preset": None if out is None else str(out)}
+    )
 
 
 @contextmanager
