@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from danna_sep.audio import AudioReader, probe
 from danna_sep.errors import AudioError, MissingExtra, NonFiniteAudio, UnreadableAudio, UnsupportedRate
+from ffmpeg_decoder import decoded_by_ffmpeg
 
 RATE_HZ = 44100
 
@@ -117,6 +118,42 @@ def test_channels_keep_their_order(n_channels: int, tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.wav", signal.T, RATE_HZ, subtype="FLOAT")
     samples, _ = read_all(tmp_path / "a.wav")
     np.testing.assert_array_equal(samples, signal)
+
+
+# FFmpeg's names of the layouts that Vorbis and Opus have, whose channels it gives in WAV order.
+SURROUND = {3: "3.0", 4: "quad", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
+
+
+def levels(n_channels: int, rate_hz: int = 48000) -> np.ndarray:
+    """A bass note, which LFE channels take too, at another level in each channel: (channel, time)."""
+    return np.outer(0.1 * np.arange(1, n_channels + 1), np.sin(np.arange(rate_hz // 2) * 2 * np.pi * 60 / rate_hz))
+
+
+@pytest.mark.parametrize("subtype", ["VORBIS", "OPUS"])
+@pytest.mark.parametrize("n_channels", SURROUND)
+def test_ogg_has_its_speakers_in_wav_order(subtype: str, n_channels: int, tmp_path: Path) -> None:
+    """If it failed, a downmix of 5.1 would take a surround for the right side and put LFE into the mix."""
+    path = tmp_path / "song.ogg"
+    signal = levels(n_channels)
+    with soundfile.SoundFile(path, "w", 48000, n_channels, subtype, format="OGG") as file:
+        for start in range(0, signal.shape[1], 4000):  # more at once overflows the stack of libsndfile's encoder
+            file.write(signal[:, start : start + 4000].T)  # taken as it is: in the order of Vorbis
+    layout, decoded = decoded_by_ffmpeg(path)
+    assert layout.removesuffix("(back)") == SURROUND[n_channels]
+    samples, warnings = read_all(path)
+    middle = slice(4000, 20000)
+    np.testing.assert_allclose(samples[:, middle].std(axis=1), decoded[:, middle].std(axis=1), rtol=0.02)
+    assert warnings == []
+
+
+@pytest.mark.parametrize("n_channels", [3, 4, 6, 8])  # FFmpeg's encoder itself swaps those of 5.0 and 6.1
+def test_surround_opus_of_another_encoder_comes_back_speaker_by_speaker(n_channels: int, tmp_path: Path) -> None:
+    path = tmp_path / "song.opus"
+    signal = levels(n_channels)
+    write_m4a(path, signal.astype(np.float32), "libopus", 48000, "ogg", "flt", SURROUND[n_channels])
+    samples, _ = read_all(path)
+    middle = slice(4000, 20000)
+    np.testing.assert_allclose(samples[:, middle].std(axis=1), signal[:, middle].std(axis=1), rtol=0.02)
 
 
 def test_one_sample_is_enough(tmp_path: Path) -> None:
@@ -517,11 +554,12 @@ def write_m4a(
     rate_hz: int = RATE_HZ,
     container: str = "mp4",
     sample_format: str | None = None,
+    layout: str | None = None,
 ) -> None:
     av = pytest.importorskip("av")
-    layouts = {1: "mono", 2: "stereo", 6: "5.1"}
+    layout = layout or {1: "mono", 2: "stereo", 6: "5.1"}[len(signal)]
     with av.open(str(path), "w", format=container) as output:
-        stream = output.add_stream(codec, rate=rate_hz, layout=layouts[len(signal)])
+        stream = output.add_stream(codec, rate=rate_hz, layout=layout)
         if codec == "aac":
             stream.bit_rate = 128_000 * len(signal)
         kind = sample_format or stream.codec_context.format.name
@@ -534,7 +572,7 @@ def write_m4a(
         for start in range(0, array.shape[1], size):
             piece = array[:, start : start + size]
             piece = piece if planar else piece.T.reshape(1, -1)
-            frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(piece), format=kind, layout=layouts[len(signal)])
+            frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(piece), format=kind, layout=layout)
             frame.sample_rate, frame.pts = rate_hz, start
             output.mux(stream.encode(frame))
         output.mux(stream.encode(None))

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from danna_sep.audio import AudioInfo, AudioReader, StemWriter, WriteReport, check_output, probe, resolve_bits, wav
 from danna_sep.errors import ConfigError, DannaSepError, OutputCollision, OutputExists, WriteFailed
+from ffmpeg_decoder import decoded_by_ffmpeg
 
 RATE_HZ = 44100
 STEMS = ("drums", "vocals")
@@ -133,6 +134,20 @@ def test_more_than_two_channels(format: str, bits: str, n_channels: int, tmp_pat
     assert written.shape == signal.shape
     if format != "ogg":
         np.testing.assert_allclose(written, signal, atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    ("n_channels", "layout"), [(3, "3.0"), (4, "quad"), (5, "5.0"), (6, "5.1"), (7, "6.1"), (8, "7.1")]
+)
+def test_ogg_has_every_speaker_where_players_look_for_it(n_channels: int, layout: str, tmp_path: Path) -> None:
+    """If it failed, the centre of a 5.1 stem would be heard on the right, and LFE from behind."""
+    peaks = 0.1 * np.arange(1, n_channels + 1)
+    signal = np.outer(peaks, np.sin(2 * np.pi * 20 / RATE_HZ * np.arange(20000))).astype(np.float32)
+    paths, _ = save(tmp_path, {"drums": signal}, "ogg", "float")
+    found_layout, decoded = decoded_by_ffmpeg(paths["drums"])
+    assert found_layout.removesuffix("(back)") == layout
+    for found in (decoded, load(paths["drums"])):
+        np.testing.assert_allclose(found[:, 4000:16000].std(axis=1) * 2**0.5, peaks, atol=0.03)  # LFE is coded coarsely
 
 
 def test_plain_readers_understand_the_files(tmp_path: Path) -> None:

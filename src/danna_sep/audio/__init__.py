@@ -1,6 +1,7 @@
 """The only door to audio files: probe, read in blocks, fit channels and rate, name outputs, write stems.
 
-Arrays are numpy float32 with axes (channel, time); full scale is 1.0. Nothing here imports torch.
+Arrays are numpy float32 with axes (channel, time), channels in the order of WAV files; full scale is 1.0. Nothing here
+imports torch.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from typing import Any, BinaryIO, Final
 import numpy as np
 import soundfile
 
+from danna_sep.audio.channel_order import wav_to_vorbis
 from danna_sep.audio.info import Block, Samples
 from danna_sep.audio.wav import to_bytes, to_integers, wav_header
 from danna_sep.errors import WriteFailed
@@ -38,7 +39,7 @@ def encode(
     """Encode samples.
 
     Args:
-        spool: float32 samples, interleaved, from its current position on.
+        spool: float32 samples, interleaved, channels in WAV order, from its current position on.
         target: An empty file that can be read and sought.
         format: "wav", "flac", "mp3" or "ogg".
         bits: As `check_output` allows.
@@ -59,6 +60,7 @@ def encode(
     name, subtypes, level, mode = _LIBSNDFILE[format]
     tracked = _Tracked(target)
     n_clipped = 0
+    order = wav_to_vorbis(n_channels) if format == "ogg" else tuple(range(n_channels))
     try:
         with soundfile.SoundFile(
             tracked, "w", sample_rate, n_channels, subtypes[bits],
@@ -67,7 +69,7 @@ def encode(
             for block in _spooled(spool, n_channels, n_frames):
                 samples: Samples
                 if bits == "float":
-                    samples = (block * np.float32(gain)).astype(np.float32)
+                    samples = (block[:, order] * np.float32(gain)).astype(np.float32)
                 else:
                     codes, n = to_integers(block, bits, gain)
                     n_clipped += n

@@ -14,7 +14,7 @@ MIN_RATE_HZ: Final = 8000
 MAX_RATE_HZ: Final = 192000
 
 Block: TypeAlias = npt.NDArray[np.float32]
-"""Samples with axes (channel, time)."""
+"""Samples with axes (channel, time), channels in the order of WAV files."""
 
 Samples: TypeAlias = npt.NDArray[np.number[Any]]
 """Samples of any numeric type, as a decoder or an encoder handles them."""

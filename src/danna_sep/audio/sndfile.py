@@ -10,6 +10,7 @@ from typing import Any, Final
 import numpy as np
 import soundfile
 
+from danna_sep.audio.channel_order import vorbis_to_wav
 from danna_sep.audio.header import declared_frames
 from danna_sep.audio.info import AudioInfo, Block
 from danna_sep.audio.mpeg import repaired_mp3
@@ -56,11 +57,11 @@ class SoundFileDecoder:
         known = frames if 0 <= frames < _UNKNOWN_FRAMES else None
         self._is_mpeg = self._file.subtype.startswith("MPEG")
         self._position = 0
+        n_channels = self._file.channels
+        self._order = vorbis_to_wav(n_channels) if self._file.format == "OGG" else tuple(range(n_channels))
         if self._file.format == "OGG" and has_more_streams_behind(path):
             self.notes.append("more Ogg streams follow the first one, which alone is read; split the file first")
-        self.info = AudioInfo(
-            path, self._file.samplerate, self._file.channels, known, self._file.format, self._file.subtype
-        )
+        self.info = AudioInfo(path, self._file.samplerate, n_channels, known, self._file.format, self._file.subtype)
         try:
             declared = declared_frames(path)
         except BaseException:
@@ -89,7 +90,7 @@ class SoundFileDecoder:
                     break
             if n_read:
                 self._position += n_read
-                return np.ascontiguousarray(out[:n_read].T)
+                return np.ascontiguousarray(out[:n_read, self._order].T)
         return np.empty((self.info.n_channels, 0), dtype=np.float32)
 
     def seek(self, frame: int) -> None:
