@@ -356,6 +356,19 @@ def test_a_wrapped_wav_size_is_refused(tmp_path: Path) -> None:
         probe(path)
 
 
+@pytest.mark.parametrize("highest", [0x70, 0xF0])
+def test_a_w64_chunk_that_claims_more_than_disks_hold_does_no_harm(highest: int, tmp_path: Path) -> None:
+    """If it failed, one damaged byte in a header would end in the operating system's refusal to seek there."""
+    path = tmp_path / "damaged.w64"
+    signal = music(5000)
+    soundfile.write(path, signal.T, RATE_HZ, subtype="PCM_16")
+    content = bytearray(path.read_bytes())
+    content[63] = highest  # of the eight bytes that are the size of the chunk "fmt "
+    path.write_bytes(content)
+    samples, _ = read_all(path)
+    np.testing.assert_allclose(samples, signal, atol=4e-5)
+
+
 def test_a_cut_flac_gives_what_is_there(tmp_path: Path) -> None:
     path = tmp_path / "cut.flac"
     signal = music(60000)

@@ -5,6 +5,7 @@ libsndfile trusts the file's size where it disagrees with the header, rightly, b
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,7 +53,8 @@ def declared_frames(path: Path) -> int | None:
 def _chunks(file: BinaryIO, start: int, layout: str, overhead: int, align: int) -> Iterator[tuple[bytes, int]]:
     """Walk chunks: yields (id, size of the body) with the file standing at the body."""
     width = struct.calcsize(layout)
-    while True:
+    file_size = os.fstat(file.fileno()).st_size
+    while start <= file_size:  # a damaged size may reach beyond what can be sought
         file.seek(start)
         head = file.read(width)
         if len(head) < width:
