@@ -356,6 +356,74 @@ def test_a_wrapped_wav_size_is_refused(tmp_path: Path) -> None:
         probe(path)
 
 
+def counting(content: bytes, n_bytes: int) -> bytes:
+    """A WAV file of libsndfile's whose header counts so many bytes of samples."""
+    place = content.index(b"data") + 4
+    return content[:place] + struct.pack("<I", n_bytes) + content[place + 4 :]
+
+
+@pytest.mark.parametrize("subtype", ["PCM_16", "FLOAT", "IMA_ADPCM"])
+@pytest.mark.parametrize("behind", [b"", b"LIST\4\0\0\0INFO"], ids=["nothing", "LIST"])
+def test_a_wav_whose_header_counts_a_part_only_says_what_is_left_out(
+    subtype: str, behind: bytes, tmp_path: Path
+) -> None:
+    """If it failed, a recording that crashed would end where it last wrote its header, without a word."""
+    path = tmp_path / "crashed.wav"
+    soundfile.write(path, music(20000).T, RATE_HZ, subtype=subtype)
+    content = path.read_bytes()
+    path.write_bytes(counting(content, 4096) + behind)
+    samples, warnings = read_all(path)
+    n_left_out = len(content) - content.index(b"data") - 8 - 4096 + len(behind)
+    assert 0 < samples.shape[1] < 20000
+    assert len(warnings) == 1
+    assert f" {n_left_out} bytes behind the audio that its header counts" in warnings[0]
+    assert f"; {samples.shape[1]} frames could be decoded" in warnings[0]
+
+
+@pytest.mark.parametrize("container", ["WAV", "RF64"])
+def test_a_wav_whose_header_was_never_completed_is_not_said_to_be_empty(container: str, tmp_path: Path) -> None:
+    """If it failed, an hour's recording would be given up for lost, though all of it is there."""
+    path = tmp_path / "crashed.wav"
+    soundfile.write(path, music(1000).T, RATE_HZ, format=container, subtype="PCM_16")
+    content = path.read_bytes()
+    if container == "RF64":
+        path.write_bytes(content[:28] + bytes(8) + content[36:])
+    else:
+        path.write_bytes(counting(content, 0))
+    with pytest.raises(UnreadableAudio, match=r"header was never completed: .* 4000 bytes follow"):
+        probe(path)
+
+
+@pytest.mark.parametrize(
+    "behind",
+    [
+        b"",
+        b"\0",
+        b"\xff\xff\xff",
+        b"LIST\4\0\0\0INFO",
+        b"id3 \7\0\0\0ID3\4\0\0\0",
+        b"LIST\4\0\0\0INFOPEAK\x18\1\0\0" + bytes(range(256)) + bytes(24),
+        b"ID3\4\0\0\0\0\x1d\x76" + bytes(range(256)) * 15,
+        b"APETAGEX" + bytes(range(256)) * 4,
+        b"TAG" + b"A title" * 17 + bytes(6),
+        bytes(5000),
+        b"LIST\4\0\0\0INFO" + bytes(5000),
+    ],
+    ids=["nothing", "a zero", "junk", "LIST", "id3", "PEAK", "ID3v2", "APE", "ID3v1", "zeros", "LIST and zeros"],
+)
+@pytest.mark.parametrize("n_frames", [1000, 1001])
+def test_what_else_stands_behind_the_audio_of_a_wav_is_not_warned_about(
+    behind: bytes, n_frames: int, tmp_path: Path
+) -> None:
+    """If it failed, files with tags would be warned about, and warnings believed no more."""
+    path = tmp_path / "tagged.wav"
+    soundfile.write(path, music(n_frames, 1).T, RATE_HZ, subtype="PCM_U8")
+    path.write_bytes(path.read_bytes() + behind)
+    samples, warnings = read_all(path)
+    assert samples.shape == (1, n_frames)
+    assert warnings == []
+
+
 @pytest.mark.parametrize("highest", [0x70, 0xF0])
 def test_a_w64_chunk_that_claims_more_than_disks_hold_does_no_harm(highest: int, tmp_path: Path) -> None:
     """If it failed, one damaged byte in a header would end in the operating system's refusal to seek there."""

@@ -1,6 +1,7 @@
-"""The number of frames that a file's header claims, read from the header itself.
+"""The number of frames that a file's header claims, read from the header itself, and what it does not count.
 
-libsndfile trusts the file's size where it disagrees with the header, rightly, but then does not say so.
+libsndfile trusts the file's size where that is less than the header says, and the header where it is more, and says
+neither.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -23,6 +25,13 @@ _SIMPLE_CODINGS: Final = (1, 3, 6, 7, 0xFFFE)
 # Sizes from here on mean "not known": what programs that write into a pipe put there.
 _STREAMED_32: Final = 0x7FFFF000
 _WRAP: Final = 1 << 32
+_UNCLOSED_SIZE: Final = struct.pack("<I", 8)  # of a RIFF file: libsndfile then takes all that follows for audio
+
+# What may stand behind the last chunk: tags that are no chunks, and a few bytes of anything.
+_TAGS: Final = (b"ID3", b"TAG", b"APET")
+_MAX_JUNK_BYTES: Final = 256
+_WHOLE_FILES: Final = (b"RIFF", b"RF64")  # look like chunks, but hold audio of their own
+_COUNTED_TOO_MANY: Final = 8  # bytes, by programs that count the chunk's head as well
 
 
 def declared_frames(path: Path) -> int | None:
@@ -50,6 +59,47 @@ def declared_frames(path: Path) -> int | None:
     return None
 
 
+def uncounted_bytes(path: Path) -> int:
+    """Bytes behind the audio of a WAV or RF64 file that are neither chunks nor tags nor zeros.
+
+    Where a recorder crashed, or has not yet closed the file, they are audio that the header does not count.
+
+    Returns:
+        The count, 0 for any other format and for a few bytes of junk.
+    """
+    with path.open("rb") as file:
+        magic = file.read(12)
+        if magic[:4] not in (b"RIFF", b"RF64") or magic[8:] != b"WAVE":
+            return 0
+        try:
+            audio = _wav_audio(file)
+        except struct.error:
+            return 0
+        if audio is None or audio.n_bytes is None:
+            return 0
+        if not audio.n_bytes and magic[4:8] == _UNCLOSED_SIZE:
+            return 0
+        end = audio.begin + audio.n_bytes
+        # Some programs leave out the byte that makes a length even.
+        n_bytes = min(_unexplained_bytes(file, end), _unexplained_bytes(file, end + audio.n_bytes % 2))
+        return n_bytes if n_bytes > _MAX_JUNK_BYTES else 0
+
+
+def _unexplained_bytes(file: BinaryIO, start: int) -> int:
+    """Bytes from where chunks stop to make sense up to the file's end, 0 if they are all zero."""
+    file_size = os.fstat(file.fileno()).st_size
+    for identifier, size in _chunks(file, start, "<4sI", 0, 2):
+        body = file.tell()
+        if identifier.startswith(_TAGS):
+            return 0
+        is_printable = all(0x20 <= byte < 0x7F for byte in identifier)
+        if not is_printable or identifier in _WHOLE_FILES or body + size > file_size + _COUNTED_TOO_MANY:
+            file.seek(body - 8)
+            is_zero = all(block.count(0) == len(block) for block in iter(lambda: file.read(1 << 20), b""))
+            return 0 if is_zero else file_size - (body - 8)
+    return 0
+
+
 def _chunks(file: BinaryIO, start: int, layout: str, overhead: int, align: int) -> Iterator[tuple[bytes, int]]:
     """Walk chunks: yields (id, size of the body) with the file standing at the body."""
     width = struct.calcsize(layout)
@@ -67,29 +117,42 @@ def _chunks(file: BinaryIO, start: int, layout: str, overhead: int, align: int) 
         start += width + size + (-size) % align
 
 
-def _wav(file: BinaryIO, path: Path) -> int | None:
-    file_size = path.stat().st_size
+@dataclass(frozen=True)
+class _WavAudio:
+    begin: int  # its first byte in the file
+    n_bytes: int | None  # as the header counts them; None if it says that it does not know
+    block_align: int  # bytes of a frame; 0 for codings where frames have no such size
+    has_ds64: bool  # sizes do not wrap
+
+
+def _wav_audio(file: BinaryIO) -> _WavAudio | None:
+    file_size = os.fstat(file.fileno()).st_size
     block_align = 0
     ds64_size: int | None = None
     for identifier, size in _chunks(file, 12, "<4sI", 0, 2):
         if identifier == b"ds64":
             ds64_size = struct.unpack("<QQ", file.read(16))[1]
         elif identifier == b"fmt ":
-            coding, _, _, _, block_align = struct.unpack("<HHIIH", file.read(14))
-            if coding not in _SIMPLE_CODINGS:
-                return None
+            coding, _, _, _, n_bytes = struct.unpack("<HHIIH", file.read(14))
+            block_align = n_bytes if coding in _SIMPLE_CODINGS else 0
         elif identifier == b"data":
+            begin = file.tell()
             if ds64_size is not None and size == 0xFFFFFFFF:
-                size = ds64_size
-            elif size == 0 or (size >= _STREAMED_32 and file.tell() + size > file_size):
-                return None
-            elif file_size - (file.tell() + size) >= _WRAP:
-                raise UnreadableAudio(
-                    f"{path}: its header counts only the bytes beyond a multiple of 4 GiB; "
-                    "rewrite it as RF64, W64 or FLAC"
-                )
-            return size // block_align if block_align else None
+                return _WavAudio(begin, ds64_size, block_align, True)
+            is_streamed = size >= _STREAMED_32 and begin + size > file_size
+            return _WavAudio(begin, None if is_streamed else size, block_align, ds64_size is not None)
     return None
+
+
+def _wav(file: BinaryIO, path: Path) -> int | None:
+    audio = _wav_audio(file)
+    if audio is None or not audio.n_bytes:
+        return None
+    if not audio.has_ds64 and path.stat().st_size - (audio.begin + audio.n_bytes) >= _WRAP:
+        raise UnreadableAudio(
+            f"{path}: its header counts only the bytes beyond a multiple of 4 GiB; rewrite it as RF64, W64 or FLAC"
+        )
+    return audio.n_bytes // audio.block_align if audio.block_align else None
 
 
 def _w64(file: BinaryIO) -> int | None:

@@ -11,7 +11,7 @@ import numpy as np
 import soundfile
 
 from danna_sep.audio.channel_order import vorbis_to_wav
-from danna_sep.audio.header import declared_frames
+from danna_sep.audio.header import declared_frames, uncounted_bytes
 from danna_sep.audio.info import AudioInfo, Block
 from danna_sep.audio.mpeg import repaired_mp3
 from danna_sep.audio.ogg import has_more_streams_behind
@@ -35,7 +35,7 @@ class SoundFileDecoder:
 
     Raises:
         soundfile.LibsndfileError: libsndfile does not read the file.
-        UnreadableAudio: A WAV header whose size has wrapped.
+        UnreadableAudio: A WAV header whose size has wrapped, or was never written.
     """
 
     def __init__(self, path: Path) -> None:
@@ -64,6 +64,7 @@ class SoundFileDecoder:
         self.info = AudioInfo(path, self._file.samplerate, n_channels, known, self._file.format, self._file.subtype)
         try:
             declared = declared_frames(path)
+            self._note_uncounted(path)
         except BaseException:
             self.close()
             raise
@@ -113,6 +114,20 @@ class SoundFileDecoder:
         self._file.close()
         if self._stream is not None:
             self._stream.close()
+
+    def _note_uncounted(self, path: Path) -> None:
+        n_bytes = uncounted_bytes(path)
+        if not n_bytes:
+            return
+        if self.info.n_frames == 0:
+            raise UnreadableAudio(
+                f"{path}: its header was never completed: it counts no samples, but {n_bytes} bytes follow; "
+                "repair it with the program that recorded it, or import it as raw data into an editor"
+            )
+        self.notes.append(
+            f"the {n_bytes} bytes behind the audio that its header counts are left out; "
+            "if they are audio, too, repair the header or import the file as raw data into an editor first"
+        )
 
 
 def _native_name(path: Path) -> str | bytes:
