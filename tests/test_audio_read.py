@@ -333,6 +333,33 @@ def test_header_longer_than_the_data_is_reported_with_both_counts(container: str
     assert " 600 " in warnings[0]
 
 
+@pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24", "FLOAT", "ULAW"])
+@pytest.mark.parametrize("size", ["as it was", "not known"])
+def test_a_cut_caf_is_reported_unless_it_never_told_its_size(subtype: str, size: str, tmp_path: Path) -> None:
+    """If it failed, an aborted copy would give shorter stems without a word, or a stream would be warned about."""
+    pytest.importorskip("av")  # libsndfile refuses what is cut
+    path = tmp_path / "cut.caf"
+    signal = music(1000)
+    soundfile.write(path, signal.T, RATE_HZ, subtype=subtype)
+    content = path.read_bytes()
+    place = content.index(b"data") + 4
+    if size == "not known":
+        content = content[:place] + b"\xff" * 8 + content[place + 8 :]
+    else:
+        n_bytes = {"PCM_16": 4, "PCM_24": 6, "FLOAT": 8, "ULAW": 2}[subtype]
+        content = content[: place + 12 + 600 * n_bytes]
+    path.write_bytes(content)
+    samples, warnings = read_all(path)
+    np.testing.assert_allclose(samples, signal[:, : samples.shape[1]], atol=ERRORS[subtype])
+    if size == "not known":
+        assert samples.shape[1] == 1000
+        assert warnings == []
+    else:
+        assert 595 <= samples.shape[1] <= 600  # FFmpeg drops the last bytes of a cut file
+        assert len(warnings) == 1
+        assert f"declares 1000 frames, but {samples.shape[1]}" in warnings[0]
+
+
 @pytest.mark.parametrize("size", [0, 0xFFFFFFFF, 0x7FFFFFFF])
 def test_a_streamed_wav_without_a_known_length_is_read_whole(size: int, tmp_path: Path) -> None:
     """If it failed, output of programs that write into a pipe would be warned about, or refused."""
@@ -709,6 +736,56 @@ def test_other_containers_are_read(container: str, codec: str, tmp_path: Path) -
     samples, _ = read_all(path)
     assert samples.shape[1] >= 30000
     assert np.abs(samples).max() == pytest.approx(0.45, abs=0.15)
+
+
+@pytest.mark.parametrize(("container", "codec"), [("matroska", "aac"), ("matroska", "pcm_s16le"), ("webm", "libopus")])
+@pytest.mark.parametrize("damage", ["none", "cut", "zeros"])
+@pytest.mark.parametrize("tag", [True, False])
+def test_what_is_missing_of_a_matroska_file_is_reported(
+    container: str, codec: str, damage: str, tag: bool, tmp_path: Path
+) -> None:
+    """If it failed, an aborted download would give stems of its first half without a word."""
+    path = tmp_path / "song.mka"
+    write_m4a(path, music(6 * 48000, rate_hz=48000), codec, 48000, container)
+    content = path.read_bytes()
+    if not tag:
+        content = content.replace(b"DURATION", b"ANY_NAME")
+    half = len(content) // 2
+    tail = {"none": content[half:], "cut": b"", "zeros": bytes(len(content) - half)}[damage]
+    path.write_bytes(content[:half] + tail)
+    samples, warnings = read_all(path)
+    if damage == "none":
+        assert samples.shape[1] >= 6 * 48000
+        assert warnings == []
+    else:
+        assert 2 * 48000 < samples.shape[1] < 4 * 48000
+        assert len(warnings) == 1
+        declared = int(warnings[0].split("declares ")[1].split()[0])
+        assert declared == pytest.approx(6 * 48000, abs=2000)
+        assert f"but {samples.shape[1]} could be decoded" in warnings[0]
+
+
+def test_a_film_that_is_longer_than_its_sound_is_not_called_cut(tmp_path: Path) -> None:
+    """If it failed, most films would be warned about."""
+    av = pytest.importorskip("av")
+    path = tmp_path / "film.mkv"
+    with av.open(str(path), "w", format="matroska") as output:
+        picture, sound = output.add_stream("mpeg4", rate=1), output.add_stream("aac", rate=48000, layout="mono")
+        picture.width = picture.height = 64
+        picture.pix_fmt = "yuv420p"
+        for second in range(6):
+            frame = av.VideoFrame(64, 64, "yuv420p")
+            frame.pts = second
+            output.mux(picture.encode(frame))
+        frame = av.AudioFrame.from_ndarray(music(96000, 1, 48000), format="fltp", layout="mono")
+        frame.sample_rate, frame.pts = 48000, 0
+        for stream, last in ((sound, frame), (sound, None), (picture, None)):
+            output.mux(stream.encode(last))
+    for content in (path.read_bytes(), path.read_bytes().replace(b"DURATION", b"ANY_NAME")):
+        path.write_bytes(content)
+        samples, warnings = read_all(path)
+        assert samples.shape[1] == pytest.approx(96000, abs=2048)
+        assert warnings == []
 
 
 def test_video_without_sound_says_so(tmp_path: Path) -> None:

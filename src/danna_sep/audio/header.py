@@ -25,6 +25,7 @@ _SIMPLE_CODINGS: Final = (1, 3, 6, 7, 0xFFFE)
 # Sizes from here on mean "not known": what programs that write into a pipe put there.
 _STREAMED_32: Final = 0x7FFFF000
 _WRAP: Final = 1 << 32
+_CAF_EDIT_COUNT_BYTES: Final = 4  # in front of the samples
 _UNCLOSED_SIZE: Final = struct.pack("<I", 8)  # of a RIFF file: libsndfile then takes all that follows for audio
 
 # What may stand behind the last chunk: tags that are no chunks, and a few bytes of anything.
@@ -35,7 +36,7 @@ _COUNTED_TOO_MANY: Final = 8  # bytes, by programs that count the chunk's head a
 
 
 def declared_frames(path: Path) -> int | None:
-    """Frames that a WAV, RF64, W64, AIFF or AU header claims.
+    """Frames that a WAV, RF64, W64, AIFF, AU or CAF header claims.
 
     Returns:
         The count, or None where the header does not tell, or for any other format or coding.
@@ -54,6 +55,8 @@ def declared_frames(path: Path) -> int | None:
                 return _aiff(file)
             if magic[:4] == b".snd":
                 return _au(file)
+            if magic[:4] == b"caff":
+                return _caf(file)
         except struct.error:  # the header itself is cut: libsndfile decides whether it can be read
             pass
     return None
@@ -187,3 +190,15 @@ def _au(file: BinaryIO) -> int | None:
     if width is None or not n_channels or size in (0, 0xFFFFFFFF):
         return None
     return int(size // (width * n_channels))
+
+
+def _caf(file: BinaryIO) -> int | None:
+    bytes_per_packet = 0
+    for identifier, size in _chunks(file, 8, ">4sq", 0, 1):
+        if identifier == b"desc":
+            coding, _, bytes_per_packet = struct.unpack(">8x4sII", file.read(20))
+            if coding not in (b"lpcm", b"ulaw", b"alaw"):
+                return None
+        elif identifier == b"data" and bytes_per_packet:
+            return max(size - _CAF_EDIT_COUNT_BYTES, 0) // bytes_per_packet or None
+    return None

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from danna_sep.audio.header import declared_frames
 from danna_sep.audio.info import AudioInfo, Block, Samples
 from danna_sep.errors import MissingExtra, UnreadableAudio
 
@@ -57,8 +59,7 @@ class PyAvDecoder:
         except BaseException:
             self.close()
             raise
-        self.declared_frames = self.info.n_frames
-        self.tolerance_frames = self.info.sample_rate // 10
+        self.declared_frames, self.tolerance_frames = self._claim()
         self._rest: Block = _samples(first)
         self._n_decoded = first.samples
 
@@ -131,6 +132,32 @@ class PyAvDecoder:
         if self._stream.duration is None or self._stream.time_base is None:
             return None
         return round(self._stream.duration * self._stream.time_base * sample_rate) or None
+
+    def _claim(self) -> tuple[int | None, int]:
+        """Frames that the file declares, and how many it may be wrong by."""
+        rate = self.info.sample_rate
+        if self.info.container == "CAF" and (exact := declared_frames(self._path)) is not None:
+            return exact, 0  # libsndfile refuses a file that is cut, and FFmpeg counts what there is
+        if self.info.n_frames is not None:
+            return self.info.n_frames, rate // 10
+        # Matroska tells when the last stream ends, and in tags, if written, when each does.
+        end_s = _seconds(self._stream.metadata)
+        n_streams = len(self._container.streams.audio) + len(self._container.streams.video)
+        if end_s is None and n_streams == 1 and self._container.duration is not None:
+            end_s = self._container.duration / 1e6
+        if end_s is None:
+            return None, 0
+        return max(0, round((end_s - self._first_pts * self._stream.time_base) * rate)), rate
+
+
+def _seconds(metadata: dict[str, str]) -> float | None:
+    """What the tag DURATION says, such as 00:03:25.160000000."""
+    for name, value in metadata.items():
+        found = re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", value)
+        if name.startswith("DURATION") and found:  # a language may follow
+            hours, minutes, seconds = found.groups()
+            return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+    return None
 
 
 def _samples(frame: Any) -> Block:
