@@ -512,6 +512,43 @@ def test_joined_ogg_files_are_not_cut_in_silence(subtype: str, tmp_path: Path) -
     assert "more Ogg streams" in warnings[0]
 
 
+@pytest.mark.parametrize("subtype", ["VORBIS", "OPUS"])
+@pytest.mark.parametrize("damage", ["half", "last byte", "last page", "zeros", "noise", "behind"])
+def test_an_ogg_without_its_end_is_reported(subtype: str, damage: str, tmp_path: Path) -> None:
+    """If it failed, an aborted download would give shorter stems without a word: nothing in Ogg tells the length."""
+    path = tmp_path / "cut.ogg"
+    soundfile.write(path, music(6 * 48000).T, 48000, format="OGG", subtype=subtype)
+    content = path.read_bytes()
+    half = len(content) // 2
+    path.write_bytes(
+        {
+            "half": content[:half],
+            "last byte": content[:-1],
+            "last page": content[: content.rindex(b"OggS")],
+            "zeros": content[:half] + bytes(len(content) - half),
+            "noise": content[:half] + np.random.default_rng(0).bytes(len(content) - half),
+            "behind": content + np.random.default_rng(0).bytes(5000),
+        }[damage]
+    )
+    samples, warnings = read_all(path)
+    assert 0 < samples.shape[1] < 6 * 48000 or damage == "behind"
+    assert len(warnings) == 1
+    assert "may be cut short" in warnings[0]
+    assert f" {samples.shape[1]} frames could be decoded" in warnings[0] or f"but {samples.shape[1]}" in warnings[0]
+
+
+@pytest.mark.parametrize("subtype", ["VORBIS", "OPUS"])
+@pytest.mark.parametrize("behind", [b"\0", b"\r\n", b"TAG" + b"A title" * 17 + bytes(6), bytes(200_000)])
+def test_what_stands_behind_the_last_page_of_an_ogg_does_no_harm(subtype: str, behind: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "song.ogg"
+    soundfile.write(path, music(50000).T, 48000, format="OGG", subtype=subtype)
+    whole, _ = read_all(path)
+    path.write_bytes(path.read_bytes() + behind)
+    samples, warnings = read_all(path)
+    np.testing.assert_array_equal(samples, whole)
+    assert warnings == []
+
+
 @pytest.mark.parametrize("container", ["WAV", "FLAC", "MP3", "OGG", "M4A"])
 def test_memory_does_not_grow_with_the_length(container: str, tmp_path: Path) -> None:
     """If it failed, a recording of ten hours would not fit into memory."""

@@ -14,7 +14,7 @@ from danna_sep.audio.channel_order import vorbis_to_wav
 from danna_sep.audio.header import declared_frames, uncounted_bytes
 from danna_sep.audio.info import AudioInfo, Block
 from danna_sep.audio.mpeg import repaired_mp3
-from danna_sep.audio.ogg import has_more_streams_behind
+from danna_sep.audio.ogg import ogg_note
 from danna_sep.errors import UnreadableAudio
 
 # An MPEG decoder throws away all it decoded within a call that meets a damaged place: ask for little at a time.
@@ -59,8 +59,8 @@ class SoundFileDecoder:
         self._position = 0
         n_channels = self._file.channels
         self._order = vorbis_to_wav(n_channels) if self._file.format == "OGG" else tuple(range(n_channels))
-        if self._file.format == "OGG" and has_more_streams_behind(path):
-            self.notes.append("more Ogg streams follow the first one, which alone is read; split the file first")
+        if self._file.format == "OGG" and (note := ogg_note(path)):
+            self.notes.append(note)
         self.info = AudioInfo(path, self._file.samplerate, n_channels, known, self._file.format, self._file.subtype)
         try:
             declared = declared_frames(path)
