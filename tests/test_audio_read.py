@@ -645,6 +645,87 @@ def test_joined_mp3_files_are_read_to_the_end_of_the_last(tmp_path: Path) -> Non
     assert samples.shape[1] > 40000
 
 
+@pytest.mark.parametrize(("rate_hz", "n_channels"), [(48000, 2), (22050, 2), (RATE_HZ, 1)])
+@pytest.mark.parametrize("between", [b"", b"ID3\4\0\0\0\0\0\x0a" + bytes(10), b"TAG" + bytes(125)])
+@pytest.mark.parametrize("goes_back", [False, True])
+def test_an_mp3_that_changes_its_rate_or_channels_is_refused(
+    rate_hz: int, n_channels: int, between: bytes, goes_back: bool, tmp_path: Path
+) -> None:
+    """If it failed, all behind the change would be missing from the stems without a word."""
+    path = tmp_path / "song.mp3"
+    soundfile.write(path, music(2 * rate_hz, n_channels, rate_hz).T, rate_hz, format="MP3")
+    other = path.read_bytes()
+    content = mp3(music(2 * RATE_HZ), path)
+    path.write_bytes(content + between + other + (content if goes_back else b""))
+    with pytest.raises(UnreadableAudio, match=r"song\.mp3: sample rate or channels change at 2\.[01] s; convert it"):
+        probe(path)
+
+
+@pytest.mark.parametrize("damage", ["zeros", "noise"])
+@pytest.mark.parametrize("mode", ["CONSTANT", "VARIABLE"])
+@pytest.mark.parametrize("behind", [b"", b"TAG" + bytes(125)], ids=["nothing", "ID3v1"])
+def test_damage_up_to_the_end_of_an_mp3_without_a_count_is_reported(
+    damage: str, mode: str, behind: bytes, tmp_path: Path
+) -> None:
+    """If it failed, half a song could be missing without a word: nothing else tells how long it should be."""
+    path = tmp_path / "song.mp3"
+    content = without_xing(mp3(music(4 * RATE_HZ), path, mode))
+    half = len(content) // 2
+    n_bytes = len(content) - half
+    path.write_bytes(
+        content[:half] + (bytes(n_bytes) if damage == "zeros" else np.random.default_rng(3).bytes(n_bytes)) + behind
+    )
+    samples, warnings = read_all(path)
+    assert RATE_HZ < samples.shape[1] < 3 * RATE_HZ
+    assert len(warnings) == 1
+    n_damaged = int(warnings[0].split("damaged: ")[1].split()[0])
+    assert n_damaged == pytest.approx(n_bytes, abs=1500)
+    assert warnings[0].endswith(f"; {samples.shape[1]} frames could be decoded")
+
+
+APE_ITEM = struct.pack("<II", 5000, 0) + b"Cover\0" + bytes(range(250)) * 20
+APE_TAG = [
+    b"APETAGEX" + struct.pack("<IIIIQ", 2000, len(APE_ITEM) + 32, 1, flags, 0) for flags in (0xA0000000, 1 << 31)
+]
+LYRICS = b"LYRICSBEGIN" + b"LYR02000" + b"la " * 666
+
+
+@pytest.mark.parametrize(
+    "behind",
+    [
+        b"\xff\xff\xff",
+        APE_TAG[0] + APE_ITEM + APE_TAG[1],
+        APE_TAG[0] + APE_ITEM + APE_TAG[1] + b"TAG" + bytes(125),
+        LYRICS + b"%06dLYRICS200" % len(LYRICS) + b"TAG" + bytes(125),
+        LYRICS + b"LYRICSEND" + b"TAG" + bytes(125),
+        b"ID3\4\0\0\0\0\x1f\x00" + bytes(range(256)) * 15 + bytes(128),
+    ],
+    ids=["junk", "APE", "APE and ID3v1", "Lyrics3 2.0", "Lyrics3", "ID3v2"],
+)
+@pytest.mark.parametrize("has_count", [False, True])
+def test_tags_behind_an_mp3_are_no_damage(behind: bytes, has_count: bool, tmp_path: Path) -> None:
+    """If it failed, songs with covers and lyrics would be warned about, and warnings believed no more."""
+    path = tmp_path / "song.mp3"
+    content = mp3(music(20000), path)
+    content = content if has_count else without_xing(content)
+    path.write_bytes(content)
+    whole, _ = read_all(path)
+    path.write_bytes(content + behind)
+    samples, warnings = read_all(path)
+    np.testing.assert_array_equal(samples, whole)
+    assert warnings == []
+
+
+@pytest.mark.parametrize("junk", [bytes(50_000), b"\r\nSome text." * 1000])
+def test_what_stands_behind_as_many_frames_as_an_mp3_declares_is_no_damage(junk: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "song.mp3"
+    content = mp3(music(20000), path)
+    path.write_bytes(content + junk)
+    samples, warnings = read_all(path)
+    assert samples.shape == (2, 20000)
+    assert warnings == []
+
+
 @pytest.mark.parametrize("n_frames", [1, 100, 1152, 3000])
 @pytest.mark.parametrize("rate_hz", [8000, 22050, 48000])
 @pytest.mark.parametrize("n_channels", [1, 2])

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from danna_sep.audio.mpeg_frames import LAYER_III, Kind, find_chain, read_kind
-from danna_sep.audio.mpeg_tags import behind_tags
+from danna_sep.audio.mpeg_tags import behind_tags, n_untagged_bytes
+from danna_sep.errors import UnreadableAudio
 
 _MAX_LEADING_BYTES: Final = 1 << 16  # what is in front of the first frame of a file that is an MP3
 _OTHER_FORMATS: Final = (b"fLaC", b"OggS", b"RIFF", b"RF64", b"FORM", b"caff")
@@ -30,6 +31,7 @@ class _Scan:
     n_frames: int
     n_leading: int  # bytes before the first frame that are no tag
     n_damaged: int  # bytes between frames that are none
+    n_behind: int = 0  # bytes behind the last frame that are no tag, if more than a frame has
 
 
 def repaired_mp3(path: Path) -> tuple[io.RawIOBase, str] | None:
@@ -38,6 +40,9 @@ def repaired_mp3(path: Path) -> tuple[io.RawIOBase, str] | None:
     Returns:
         None if the file is no MP3 or can be read as it is. Otherwise a readable view, and a note about damage, empty
         if there is none.
+
+    Raises:
+        UnreadableAudio: The sample rate or the number of channels changes midway.
     """
     with path.open("rb") as file:
         head = file.read(4)
@@ -45,7 +50,7 @@ def repaired_mp3(path: Path) -> tuple[io.RawIOBase, str] | None:
         if not is_likely:
             return None
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            scan = _scan(data)
+            scan = _scan(data, path)
             if scan is None:
                 return None
             return _view(path, data, scan)
@@ -57,13 +62,15 @@ def _view(path: Path, data: mmap.mmap, scan: _Scan) -> tuple[io.RawIOBase, str] 
     start = spans[0][0]
     first_size = kind.sizes[data[start + 2]]
     pieces: list[bytes | tuple[int, int]] = []
-    note = f"damaged: {scan.n_damaged} bytes between MPEG frames left out" if scan.n_damaged else ""
-    needed = bool(scan.n_damaged or scan.n_leading)
+    n_damaged = scan.n_damaged + scan.n_behind
+    needed = bool(n_damaged or scan.n_leading)
     if kind.layer == LAYER_III:
         first = data[start : start + first_size]
         n_declared = _xing_frames(first, kind)
         is_header = n_declared is not None or first[36:40] == b"VBRI"
         n_audio = scan.n_frames - is_header
+        if n_declared == n_audio:  # all is there, so that what stands behind is something else
+            n_damaged = scan.n_damaged
         if n_declared:
             n_bytes = sum(end - begin for begin, end in spans)
             header = _corrected(first, kind, max(n_declared, n_audio), n_bytes)
@@ -76,10 +83,11 @@ def _view(path: Path, data: mmap.mmap, scan: _Scan) -> tuple[io.RawIOBase, str] 
                 spans[0] = (start + first_size, spans[0][1])
     if not needed:
         return None
+    note = f"damaged: {n_damaged} bytes that are no MPEG frames left out" if n_damaged else ""
     return _Spliced(path, [*pieces, *spans]), note
 
 
-def _scan(data: mmap.mmap) -> _Scan | None:
+def _scan(data: mmap.mmap, path: Path) -> _Scan | None:
     end = len(data)
     tagged = behind_tags(data)
     if data[tagged : tagged + 4] in _OTHER_FORMATS:
@@ -90,7 +98,7 @@ def _scan(data: mmap.mmap) -> _Scan | None:
     kind = read_kind(data[position : position + 4])
     assert kind is not None
     scan = _Scan(kind, [], 0, position - tagged, 0)
-    second_byte, sizes = kind.second_byte, kind.sizes
+    second_byte, sizes, longest = kind.second_byte, kind.sizes, max(kind.sizes.values())
     forgotten = 0
     while True:
         first = previous = position
@@ -108,9 +116,18 @@ def _scan(data: mmap.mmap) -> _Scan | None:
                 _forget(data, position)
                 forgotten = position
         following = find_chain(data, previous + 4, kind) if position < end else None
+        n_other = n_untagged_bytes(data, position) if following is None else following - position
+        if n_other > longest:
+            changed = find_chain(data, position, None)
+            if changed is not None and changed != following:
+                raise UnreadableAudio(
+                    f"{path}: sample rate or channels change at {scan.n_frames * kind.n_samples / kind.rate_hz:.1f} s; "
+                    "convert it to one rate first"
+                )
         if following is None:
             # The end, or a last frame that is cut short: the decoder pads it.
             scan.spans.append((first, min(position, end)))
+            scan.n_behind = n_other if n_other > longest else 0
             return scan
         if following < position:  # bytes are missing in the last frame: it reaches into the next
             position = previous

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 LAYER_III: Final = 1
+_LAYER_I: Final = 3
 _MPEG_1: Final = 3
 _BIT_RATES: Final = {  # kbit/s of indices 1 to 14, by (is MPEG-1, layer bits)
     (True, 3): tuple(range(32, 449, 32)),
@@ -32,17 +33,27 @@ class Kind:
     sizes: dict[int, int] = field(default_factory=dict, compare=False)  # by the third header byte
 
     def __post_init__(self) -> None:
-        is_mpeg_1 = self.version == _MPEG_1
-        rate_hz = _RATES_HZ[self.version][self.rate_index]
+        is_mpeg_1, rate_hz = self.version == _MPEG_1, self.rate_hz
         for index, kbit_s in enumerate(_BIT_RATES[is_mpeg_1, self.layer], start=1):
             for padding in (0, 1):
-                if self.layer == 3:
+                if self.layer == _LAYER_I:
                     size = (12_000 * kbit_s // rate_hz + padding) * 4
                 else:
-                    half = self.layer == LAYER_III and not is_mpeg_1
-                    size = (72_000 if half else 144_000) * kbit_s // rate_hz + padding
+                    size = self.n_samples * 125 * kbit_s // rate_hz + padding
                 for private in (0, 1):
                     self.sizes[index << 4 | self.rate_index << 2 | padding << 1 | private] = size
+
+    @property
+    def rate_hz(self) -> int:
+        """Samples per second."""
+        return _RATES_HZ[self.version][self.rate_index]
+
+    @property
+    def n_samples(self) -> int:
+        """Samples of a frame in each channel."""
+        if self.layer == LAYER_III and self.version != _MPEG_1:
+            return 576
+        return 384 if self.layer == _LAYER_I else 1152
 
     @property
     def second_byte(self) -> int:

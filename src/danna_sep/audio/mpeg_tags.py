@@ -3,14 +3,44 @@
 from __future__ import annotations
 
 import mmap
+from typing import Final
+
+_ID3V1_BYTES: Final = 128
+_APE_BYTES: Final = 32  # of the footer, and of the header
+_APE_HAS_HEADER: Final = 1 << 31
+_LYRICS_BYTES: Final = 5120  # the longest text of Lyrics3 1.0, and what stands around it
 
 
-def behind_tags(data: mmap.mmap) -> int:
-    """The first byte behind any ID3v2 tags."""
-    position = 0
+def behind_tags(data: mmap.mmap, position: int = 0) -> int:
+    """The first byte behind any ID3v2 tags that stand at a position."""
     while data[position : position + 3] == b"ID3" and len(data) >= position + 10:
         size = 0
         for byte in data[position + 6 : position + 10]:
             size = size << 7 | byte & 0x7F
         position += 10 + size + (10 if data[position + 5] & 0x10 else 0)
     return min(position, len(data))
+
+
+def n_untagged_bytes(data: mmap.mmap, position: int) -> int:
+    """Bytes from a position up to the file's end that are of no ID3, APE or Lyrics3 tag."""
+    end = len(data)
+    while (size := _tag_bytes(data, end)) and size <= end - position:
+        end -= size
+    return max(0, end - behind_tags(data, position))
+
+
+def _tag_bytes(data: mmap.mmap, end: int) -> int:
+    """The length of a tag that ends there, 0 if none does."""
+    if end >= _ID3V1_BYTES and data[end - _ID3V1_BYTES : end - _ID3V1_BYTES + 3] == b"TAG":
+        return _ID3V1_BYTES
+    footer = data[max(0, end - _APE_BYTES) : end]
+    if footer.startswith(b"APETAGEX") and len(footer) == _APE_BYTES:
+        size, flags = (int.from_bytes(footer[place : place + 4], "little") for place in (12, 20))
+        return size + (_APE_BYTES if flags & _APE_HAS_HEADER else 0)
+    digits = footer[-15:-9]
+    if footer.endswith(b"LYRICS200") and digits.isdigit():
+        return int(digits) + 15
+    if footer.endswith(b"LYRICSEND"):
+        begin = data.rfind(b"LYRICSBEGIN", max(0, end - _LYRICS_BYTES), end)
+        return end - begin if begin >= 0 else 0
+    return 0
