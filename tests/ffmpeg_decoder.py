@@ -15,5 +15,5 @@ def decoded_by_ffmpeg(path: Path) -> tuple[str, np.ndarray]:
         frames = list(container.decode(audio=0))
     layout = frames[0].layout
     # Not frame.to_ndarray(), which crashes from eight channels on: PyAV sees more planes than there are.
-    pieces = [[np.frombuffer(p, np.float32, f.samples) for p in f.planes[: layout.nb_channels]] for f in frames]
+    pieces = [[np.frombuffer(p, np.float32, f.samples) for p in f.planes[: len(layout.channels)]] for f in frames]
     return layout.name, np.concatenate(pieces, axis=1)

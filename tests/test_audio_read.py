@@ -836,6 +836,24 @@ def test_m4a_is_read_aligned(rate_hz: int, n_channels: int, tmp_path: Path) -> N
     assert warnings == []
 
 
+def test_eight_channels_that_ffmpeg_gives_apart_are_read(tmp_path: Path) -> None:
+    """If it failed, 7.1 in M4A or Matroska would end the program by a crash."""
+    av = pytest.importorskip("av")
+    path = tmp_path / "song.mka"
+    signal = levels(8)
+    soundfile.write(tmp_path / "song.ogg", signal[:, :4000].T, 48000, format="OGG", subtype="OPUS")
+    with av.open(str(tmp_path / "song.ogg")) as source, av.open(str(path), "w", format="matroska") as output:
+        stream = output.add_stream_from_template(source.streams.audio[0])
+        for packet in source.demux(audio=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                output.mux(packet)
+    layout, decoded = decoded_by_ffmpeg(path)
+    samples, _ = read_all(path)
+    assert layout == "7.1"
+    np.testing.assert_array_equal(samples, decoded)
+
+
 def test_apple_lossless_is_exact(tmp_path: Path) -> None:
     signal = np.round(music(10000) * 2**15).astype(np.float32) / 2**15
     path = tmp_path / "song.m4a"

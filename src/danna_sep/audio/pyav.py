@@ -6,13 +6,15 @@ import errno
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
 from danna_sep.audio.header import declared_frames
 from danna_sep.audio.info import AudioInfo, Block, Samples
 from danna_sep.errors import MissingExtra, UnreadableAudio
+
+_DTYPES: Final = {"u8p": np.uint8, "s16p": np.int16, "s32p": np.int32, "fltp": np.float32, "dblp": np.float64}
 
 
 class PyAvDecoder:
@@ -162,9 +164,14 @@ def _seconds(metadata: dict[str, str]) -> float | None:
 
 def _samples(frame: Any) -> Block:
     """A frame's samples as float32 (channel, time), integers scaled to full scale 1.0."""
-    array: Samples = frame.to_ndarray()
-    if not frame.format.is_planar:
-        array = array.reshape(-1, len(frame.layout.channels)).T
+    array: Samples
+    n_channels = len(frame.layout.channels)
+    if frame.format.is_planar:
+        # Not to_ndarray(), which crashes from eight channels on: PyAV (18) sees more planes than there are.
+        dtype = _DTYPES[frame.format.name]
+        array = np.stack([np.frombuffer(plane, dtype, frame.samples) for plane in frame.planes[:n_channels]])
+    else:
+        array = frame.to_ndarray().reshape(-1, n_channels).T
     if array.dtype == np.uint8:
         return np.ascontiguousarray((array.astype(np.float32) - 128) / 128)
     if np.issubdtype(array.dtype, np.integer):
