@@ -46,9 +46,8 @@ def origin(stem: torch.Tensor) -> tuple[int, int, int]:
 
 
 def same(one: Excerpt, other: Excerpt) -> bool:
-    return (
-        torch.equal(one.stems, other.stems) and torch.equal(one.annotated, other.annotated) and one.seed == other.seed
-    )
+    tensors = zip(one[:-1], other[:-1], strict=True)
+    return all(torch.equal(a, b) for a, b in tensors) and one.seed == other.seed
 
 
 def test_stems_are_parts_of_songs_that_have_them(songs: list[Song]) -> None:
@@ -146,6 +145,17 @@ def test_of_sources_that_no_song_annotates_the_rest_of_mixtures_is_drawn(songs: 
     with pytest.raises(SongsError, match="bass"):
         ExcerptDataset([without], LENGTH)
     assert ExcerptDataset([without], LENGTH, mixing=False)[0].stems.any()
+
+
+def test_without_its_file_a_mixture_is_not_known(songs: list[Song]) -> None:
+    """What it has besides is then not silence: also where mixed items have the mixtures of others."""
+    without = Song("no mixture", {name: files for name, files in songs[2].files.items() if name != "mixture"})
+    dataset = ExcerptDataset([songs[2], without], LENGTH, n_per_song=1, mixing=False)
+    assert [bool(dataset[number].has_mixture) for number in range(4)] == [True, False] * 2
+    dataset = ExcerptDataset([replace(songs[2], odds=1e-9), without], LENGTH, p_coherent=0.5)
+    for number in range(20):
+        excerpt = dataset[number]
+        assert bool(excerpt.has_mixture) == bool(excerpt.stems[1].any())
 
 
 def test_annotated_silence_is_drawn(songs: list[Song], tmp_path: Path) -> None:

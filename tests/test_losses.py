@@ -342,6 +342,8 @@ def test_combinations_of_sources() -> None:
     with_mixture = combinations_of(annotated, with_mixture=True)
     assert [c for c, k in zip(COMBINATIONS, with_mixture[1], strict=True) if k] == [(3,), (0, 1, 2)]
     assert with_mixture[2].all(), "what is left of the mixture is the one stem that is missing"
+    some = combinations_of(annotated, with_mixture=torch.tensor([False, True, False]))
+    assert torch.equal(some, torch.stack([known[0], with_mixture[1], known[2]])), "item by item"
 
 
 def test_the_remainder_makes_known_sums_right() -> None:

@@ -309,6 +309,25 @@ def test_workers_do_not_change_the_result(data: Path, tmp_path: Path) -> None:
     assert same(tmp_path / "none" / "last.safetensors", tmp_path / "two" / "last.safetensors")
 
 
+@pytest.mark.parametrize("setting", ["data.mixing=false", "data.coherent=1"])
+def test_a_stem_that_nothing_tells_of_is_not_trained_to_silence(data: Path, tmp_path: Path, setting: str) -> None:
+    """Songs without bass and without a mixture know nothing of it, though their mixtures are sums of the others."""
+    for name in "abc":
+        shutil.copytree(data / "train" / name, tmp_path / "songs" / name)
+        (tmp_path / "songs" / name / "bass.flac").unlink()
+    songs = find_songs(tmp_path / "songs")
+    if setting == "data.coherent=1":  # which is for songs that could be mixed, too
+        bass = find_songs(data, "valid")[0].files["bass"]
+        songs.append(Song("bass alone", {"bass": bass}))
+    biases = []
+    for lr in ("0", "1e-3"):
+        recipe = tiny("demucs", "epochs=1", "optimiser.ema=0", f"optimiser.lr={lr}", setting)
+        options = running.Options(device="cpu", n_workers=0)
+        list(loop.train(recipe, songs, songs_of(data)[1], tmp_path / lr, options=options))
+        biases.append(entries(tmp_path / lr / "last.safetensors")["decoder.2.widen.bias"].reshape(len(SOURCES), 2))
+    assert (biases[0] != biases[1]).any(1).tolist() == [True, False, True, True]
+
+
 def test_the_seed_changes_the_result(data: Path, tmp_path: Path) -> None:
     recipe = tiny("unet", "epochs=1")
     run(recipe, data, tmp_path / "one", seed=1)

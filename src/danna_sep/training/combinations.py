@@ -35,20 +35,20 @@ def membership(like: Tensor) -> Float[Tensor, "combination source"]:
 
 
 def combinations_of(
-    annotated: Bool[Tensor, "*batch source"], with_mixture: bool = False
+    annotated: Bool[Tensor, "*batch source"], with_mixture: bool | Bool[Tensor, "*batch"] = False
 ) -> Bool[Tensor, "*batch combination"]:
     """Which combinations are known if these sources are: those whose members all are.
 
     Args:
         annotated: Whether a source is known.
-        with_mixture: So is the mixture, hence what it holds besides: then also those that hold all sources that are not
-            annotated. Their sums are right in the stems of `with_remainder`.
+        with_mixture: So is the mixture, of all items or of each, hence what it holds besides: then also those that hold
+            all sources that are not annotated. Their sums are right in the stems of `with_remainder`.
     """
     n_missing = (~annotated).sum(-1, keepdim=True)
     member = membership(torch.zeros((), device=annotated.device))
     n_missing_inside = (~annotated).to(member) @ member.T
-    known = n_missing_inside == 0
-    return known | (n_missing_inside == n_missing) if with_mixture else known
+    has_rest = torch.as_tensor(with_mixture, device=annotated.device).unsqueeze(-1)
+    return (n_missing_inside == 0) | ((n_missing_inside == n_missing) & has_rest)
 
 
 def with_remainder(stems: Stems, mixture: Mixture, annotated: Bool[Tensor, "*batch source"]) -> Stems:

@@ -33,11 +33,13 @@ class Excerpt(NamedTuple):
         stems: Their sum is the mixture: what a song's mixture has besides its annotated stems is in the place of the
             first that is not annotated.
         annotated: Whether a source is known.
+        has_mixture: Whether the mixture is known beside them: without, what it has besides is not zero but unknown.
         seed: For what is random about the item from here on.
     """
 
     stems: Float[Tensor, "source channel time"]
     annotated: Bool[Tensor, " source"]
+    has_mixture: Bool[Tensor, ""]
     seed: int
 
 
@@ -117,8 +119,8 @@ class ExcerptDataset(Dataset[Excerpt]):
         rng = np.random.default_rng((self.seed, _MIXING, number))
         seed = int(rng.integers(2**62))
         if self.mixing and self.p_coherent and rng.random() < self.p_coherent:
-            stems, annotated = self._coherent(self._fullest.draw(rng), rng)
-        elif self.mixing:
+            return self._coherent(self._fullest.draw(rng), rng, seed)
+        if self.mixing:
             annotated = [bool(urn.songs) for urn in self._with]
             stems = np.zeros((len(SOURCES), 2, self.n_frames), np.float32)
             for index, urn in enumerate(self._with):
@@ -126,10 +128,8 @@ class ExcerptDataset(Dataset[Excerpt]):
                     stems[index] = self._drawn(urn, SOURCES[index], rng)
             if not all(annotated):
                 stems[annotated.index(False)] = self._drawn(self._with_rest, None, rng)
-        else:
-            song = self.songs[number % len(self) // self.n_per_song]
-            stems, annotated = self._coherent(song, rng)
-        return Excerpt(torch.from_numpy(stems), torch.tensor(annotated), seed)
+            return _excerpt(stems, annotated, True, seed)
+        return self._coherent(self.songs[number % len(self) // self.n_per_song], rng, seed)
 
     def _drawn(self, urn: _Urn, source: str | None, rng: np.random.Generator) -> npt.NDArray[np.float32]:
         """One stem of one of the songs; None: what its mixture has besides its stems."""
@@ -146,7 +146,7 @@ class ExcerptDataset(Dataset[Excerpt]):
                 break
         return _later(stem, front)
 
-    def _coherent(self, song: Song, rng: np.random.Generator) -> tuple[npt.NDArray[np.float32], list[bool]]:
+    def _coherent(self, song: Song, rng: np.random.Generator, seed: int) -> Excerpt:
         start, front = self._place(song, rng)
         excerpt = song.read(start, self.n_frames)
         stems = excerpt.stems
@@ -154,7 +154,7 @@ class ExcerptDataset(Dataset[Excerpt]):
         if not all(annotated):
             stems = stems.copy()
             stems[annotated.index(False)] = excerpt.mixture - stems.sum(0)
-        return _later(stems, front), annotated
+        return _excerpt(_later(stems, front), annotated, MIXTURE in song.files, seed)
 
     def _place(self, song: Song, rng: np.random.Generator) -> tuple[int, int]:
         """Where in the song the excerpt begins, and after how many zeros the song begins in the excerpt."""
@@ -226,6 +226,10 @@ class ResumableSampler(Sampler[int]):
             order = np.random.default_rng((self.seed, _SHUFFLING, self.epoch)).permutation(order)
         own = order[self.n_done + self.rank :: self.world_size][: len(self)]
         yield from (own + self.epoch * self.n_items).tolist()
+
+
+def _excerpt(stems: npt.NDArray[np.float32], annotated: Sequence[bool], has_mixture: bool, seed: int) -> Excerpt:
+    return Excerpt(torch.from_numpy(stems), torch.tensor(annotated), torch.tensor(has_mixture), seed)
 
 
 def _later(samples: npt.NDArray[np.float32], n_zeros: int) -> npt.NDArray[np.float32]:

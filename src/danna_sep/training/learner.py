@@ -68,7 +68,7 @@ class Learner:
         n_samples = round(self.recipe.data.excerpt_s * SAMPLE_RATE)
         given = batch.stems.to(self.accelerator.device, non_blocking=True)
         stems = augment(given, cast("Tensor", batch.seed), n_samples, self.recipe.augment)
-        known = combinations_of(batch.annotated, with_mixture=True).to(stems.device)
+        known = combinations_of(batch.annotated, batch.has_mixture).to(stems.device)
         with nullcontext() if is_last else self.accelerator.no_sync(self.network):
             parts = objective(self.network, stems, known, self.recipe.loss, self.trained.model.config)
             self.accelerator.backward(parts.loss / n_in_step)
