@@ -131,6 +131,24 @@ def test_splits_are_folders_and_the_official_validation_songs(tmp_path: Path) ->
     assert len(find_songs(tmp_path, "train+valid")) == 2
 
 
+def test_official_validation_songs_are_so_without_a_folder_that_says_it(tmp_path: Path) -> None:
+    """MUSDB18's train folder may be given itself, or listed in a manifest: else they are trained on."""
+    names = ("One", "Meaxic - Take A Step", "Triviul - Angelsaint")
+    for name in names:
+        song_folder(tmp_path / name)
+    assert [(song.name, song.split) for song in find_songs(tmp_path)] == [
+        ("One", None),
+        ("Meaxic - Take A Step", "valid"),
+        ("Triviul - Angelsaint", "valid"),
+    ]
+    songs = [
+        {"name": name, "split": split, "stems": {"drums": f"{name}/drums.wav"}}
+        for name, split in zip(names, ("train", "train", "test"), strict=True)
+    ]
+    (tmp_path / "songs.json").write_text(json.dumps({"format": "danna-sep songs", "version": 1, "songs": songs}))
+    assert [song.split for song in find_songs(tmp_path)] == ["test", "train", "valid"]
+
+
 def test_moisesdb_groups_become_four_stems(tmp_path: Path) -> None:
     folder = tmp_path / "provider" / "0001"
     for stem, track in (("vocals", "v"), ("guitar", "g"), ("piano", "p"), ("drums", "d")):

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import os
 import sys
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -117,7 +115,6 @@ def list_recipes() -> None:
 
 def run(request: Request) -> None:
     """Train, or go on."""
-    from danna_sep.songs import find_songs
     from danna_sep.training.recipe import with_settings
     from danna_sep.training.recipes import find_recipe
 
@@ -129,7 +126,7 @@ def run(request: Request) -> None:
             f"--init runs/{recipe.init}/best.safetensors"
         )
     init = None if request.init is None else _weights(request.init)
-    songs, valid_songs = _songs(request, find_songs)
+    songs, valid_songs = _songs(request)
 
     with Interrupt() as interrupt:
         with interrupt.anywhere():
@@ -176,45 +173,16 @@ def _weights(named: str) -> Path:
     return path if path.exists() or path.suffix else weights.find(named)
 
 
-def _songs(request: Request, find: Any) -> tuple[list[Song], list[Song]]:
+def _songs(request: Request) -> tuple[list[Song], list[Song]]:
     """Songs to train on, and to validate on."""
-    from danna_sep.errors import SongsError
+    from danna_sep.training.choice import choose_songs
 
-    shares = request.shares or [1.0] * len(request.data)
-    if len(shares) != len(request.data):
-        raise ConfigError(f"{len(shares)} --share for {len(request.data)} --data; give one for each, in their order")
-    if not all(0 < share < math.inf for share in shares):
-        raise ConfigError("a --share must be more than 0")
-    songs: list[Song] = []
-    valid_songs: list[Song] = []
-    for folder, share in zip(request.data, shares, strict=True):
-        some = _of_split(folder, request.split, find)
-        # A folder is drawn as often as its share says, however many songs it has.
-        odds = share / len(some) if len(request.data) > 1 else 1.0
-        songs += [replace(song, odds=odds) for song in some]
-        if request.valid is None:
-            with suppress(SongsError):
-                valid_songs += find(folder, "valid")
-    if request.valid is not None:
-        return songs, find(request.valid)
-    if valid_songs:
-        return songs, valid_songs
-    from danna_sep.training.validate import hold_out
-
-    kept, held = hold_out(songs)
-    if held == kept:
+    choice = choose_songs(request.data, request.shares, request.split, request.valid)
+    if choice.held_out:
+        complain(f"warning: no songs for validation; held out: {', '.join(song.name for song in choice.valid_songs)}")
+    elif choice.valid_songs == choice.songs:
         complain("warning: too few songs to hold one out: validation is on the songs that are trained on")
-    else:
-        complain(f"warning: no songs for validation; held out: {', '.join(song.name for song in held)}")
-    return kept, held
-
-
-def _of_split(folder: Path, split: str | None, find: Any) -> list[Song]:
-    everything: list[Song] = find(folder)
-    if split is not None or any(song.split for song in everything):
-        some: list[Song] = find(folder, split or "train")
-        return some
-    return everything
+    return choice.songs, choice.valid_songs
 
 
 def _show(events: Iterable[Event], folder: Path, n_songs: int, n_valid: int) -> None:

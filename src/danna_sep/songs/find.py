@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -73,7 +74,7 @@ def find_songs(folder: Path | str, split: str | None = None) -> list[Song]:
     Args:
         folder: Folder or manifest.
         split: One of SPLITS: the songs of that split only. MUSDB18's official validation songs count as "valid"
-            wherever they lie. None for all.
+            wherever they lie and whatever a manifest says, unless that is "test". None for all.
 
     Raises:
         SongsError: No such folder, no songs in it or none in that split, two files for one stem, a bad manifest.
@@ -81,7 +82,7 @@ def find_songs(folder: Path | str, split: str | None = None) -> list[Song]:
     folder = Path(folder)
     if split is not None and split not in SPLITS:
         raise SongsError(f"no split {split!r}; there are {', '.join(SPLITS)}")
-    songs = _all_songs(folder)
+    songs = [_in_its_split(song) for song in _all_songs(folder)]
     if not songs:
         raise SongsError(
             f"{folder}: no songs in it; a song is a folder with drums, bass, other or vocals as audio files"
@@ -117,7 +118,7 @@ def _songs_in(folder: Path, split: str | None) -> list[Song]:
         if path.is_file() and path.name.lower().endswith(_STEM_MP4):
             name = path.name[: -len(_STEM_MP4)]
             files = {part: (StemFile(path, index),) for index, part in enumerate(_STEM_MP4_STREAMS)}
-            songs.append(Song(name, files, split=_split_of(name, split)))
+            songs.append(Song(name, files, split=split))
         elif path.is_dir():
             if is_moisesdb_song(path):
                 songs.append(read_moisesdb_song(path, split))
@@ -138,8 +139,8 @@ def _song_of_folder(folder: Path, split: str | None) -> Song | None:
             files[part] = (StemFile(path),)
     if not set(files) - {MIXTURE}:
         return None
-    return Song(folder.name, files, split=_split_of(folder.name, split))
+    return Song(folder.name, files, split=split)
 
 
-def _split_of(name: str, split: str | None) -> str | None:
-    return "valid" if split == "train" and name in VALIDATION_SONGS else split
+def _in_its_split(song: Song) -> Song:
+    return replace(song, split="valid") if song.split != "test" and song.name in VALIDATION_SONGS else song

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -66,17 +66,6 @@ def scores_of(sdr_db: Tensor) -> Scores:
     """Means over songs, then over sources, of (song, source)."""
     per_source = sdr_db.nanmean(0)
     return Scores(tuple(per_source.tolist()), float(per_source.nanmean()))
-
-
-def hold_out(songs: Sequence[Song]) -> tuple[list[Song], list[Song]]:
-    """Songs to train on and to validate on, where no split says so: every tenth is held out, one at least.
-
-    With fewer than three songs all are trained on, and validated on.
-    """
-    if len(songs) < 3:
-        return list(songs), list(songs)
-    held = list(songs[::10])
-    return [song for song in songs if song not in held], held
 
 
 def _excerpts(song: Song, valid_s: float) -> Iterator[SongExcerpt]:
