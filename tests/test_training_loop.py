@@ -417,6 +417,33 @@ def test_weights_to_start_from_bring_their_size(data: Path, tmp_path: Path) -> N
         list(loop.train(tiny("demucs"), *songs_of(data), tmp_path / "third", init=init, options=options))
 
 
+def test_a_start_that_fails_claims_no_folder(data: Path, tmp_path: Path) -> None:
+    """Else what the message advises is refused as another training."""
+    folder = tmp_path / "run"
+    with pytest.raises(ConfigError, match=r"raise data\.excerpts_per_track"):
+        run(tiny("unet", "optimiser.batch_size=16"), data, folder)
+    assert not folder.exists()
+    with pytest.raises(ConfigError, match="no setting 'size'"):
+        run(tiny("unet", "config.size=3"), data, folder)
+    recipe = tiny("unet", "optimiser.batch_size=16", "data.excerpts_per_track=6")
+    assert isinstance(run(recipe, data, folder, stop_after_s=0.0)[-1], events.Stopped)
+
+
+def test_a_torn_line_of_the_log_goes(data: Path, tmp_path: Path) -> None:
+    """A kill can tear it; what is written next would be joined with it, and both be lost."""
+    recipe = tiny("unet", "epochs=1")
+    run(recipe, data, tmp_path, stop_after_s=0.0)
+    log = tmp_path / "log.jsonl"
+    whole = log.read_bytes()
+    log.write_bytes(whole + b'{"event": "step')
+    run(recipe, data, tmp_path, stop_after_s=0.0)
+    assert log.read_bytes().startswith(whole + b'{"event": "started"')
+    assert all(json.loads(line) for line in log.read_text().splitlines())
+    log.write_bytes(b"{")
+    run(recipe, data, tmp_path, stop_after_s=0.0)
+    assert json.loads(log.read_text().splitlines()[0])["event"] == "started"
+
+
 def test_weights_that_are_not_there_leave_no_folder(data: Path, tmp_path: Path) -> None:
     options = running.Options(device="cpu", n_workers=0)
     missing, folder = tmp_path / "none.safetensors", tmp_path / "run"

@@ -86,8 +86,9 @@ def _events(
         raise ConfigError(f"a batch of {recipe.optimiser.batch_size} cannot be shared by {n_processes} processes")
     if init is not None:
         weights.read_header(init)
+    told = run_folder.told(recipe, songs, valid_songs, seed=options.seed, init=init, n_processes=n_processes)
     if accelerator.is_main_process:
-        run_folder.open_run(folder, recipe, songs, valid_songs, seed=options.seed, init=init, n_processes=n_processes)
+        run_folder.check_run(folder, told)
     accelerator.wait_for_everyone()
 
     excerpts = _excerpts(recipe, songs, options.seed)
@@ -103,6 +104,8 @@ def _events(
         if accelerator.scaler is not None and progress.scaler is not None:
             accelerator.scaler.load_state_dict(dict(progress.scaler))
     learner = learner_of(recipe, trained, accelerator)
+    if accelerator.is_main_process:  # only now: a training that cannot start claims no folder
+        run_folder.open_run(folder, told)
     running = Running(folder, options, learner, excerpts, progress, cancelled)
     board = Board(folder, progress.step, recipe.n_wiener_iterations) if accelerator.is_main_process else None
 

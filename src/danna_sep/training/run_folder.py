@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import platform
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
@@ -32,6 +33,9 @@ LOG: Final = "log.jsonl"
 STATE: Final = "state.safetensors"
 LAST: Final = "last.safetensors"
 BEST: Final = "best.safetensors"
+
+_LONGEST_RECORD: Final = 2**16
+"""Bytes of the log's last line, at most."""
 
 _FORMAT: Final = "danna-sep run/1"
 _MUST_AGREE: Final = ("recipe", "seed", "init", "songs", "valid_songs", "n_processes")
@@ -54,8 +58,7 @@ def fingerprint(songs: Sequence[Song]) -> str:
     return hashlib.sha256(json.dumps(listing).encode()).hexdigest()
 
 
-def open_run(
-    folder: Path,
+def told(
     recipe: Recipe,
     songs: Sequence[Song],
     valid_songs: Sequence[Song],
@@ -63,14 +66,9 @@ def open_run(
     seed: int,
     init: Path | None,
     n_processes: int,
-) -> None:
-    """Make the folder, or see that it is that of the same training.
-
-    Raises:
-        ConfigError: Another training's folder; the message tells what differs.
-        WriteFailed: It cannot be written.
-    """
-    asked = {
+) -> dict[str, Any]:
+    """What a training is told, as run.json has it."""
+    return {
         "format": _FORMAT,
         "recipe": to_json(recipe),
         "seed": seed,
@@ -86,10 +84,16 @@ def open_run(
         },
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }
+
+
+def check_run(folder: Path, asked: Mapping[str, Any]) -> None:
+    """See that a folder, if there is one, is that of the training that was told so; nothing is written.
+
+    Raises:
+        ConfigError: Another training's folder; the message tells what differs.
+    """
     path = folder / RUN
     if not path.exists():
-        with replacing(path) as file:
-            file.write(json.dumps(asked, indent=1).encode())
         return
     try:
         found = json.loads(path.read_bytes())
@@ -100,6 +104,22 @@ def open_run(
         raise ConfigError(
             f"{folder}: holds another training, with {_difference(found, asked, differing[0])}; choose another --out"
         )
+
+
+def open_run(folder: Path, asked: Mapping[str, Any]) -> None:
+    """Make the folder, or leave it as it is but for a line of the log that was torn when the training was killed.
+
+    Raises:
+        WriteFailed: It cannot be written.
+    """
+    if not (folder / RUN).exists():
+        with replacing(folder / RUN) as file:
+            file.write(json.dumps(asked, indent=1).encode())
+    if (folder / LOG).exists():
+        with (folder / LOG).open("r+b") as log:
+            n_bytes = log.seek(0, os.SEEK_END)
+            begin = log.seek(max(0, n_bytes - _LONGEST_RECORD))
+            log.truncate(begin + log.read().rfind(b"\n") + 1)
 
 
 def append_log(folder: Path, record: Mapping[str, Any]) -> None:
