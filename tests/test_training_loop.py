@@ -19,6 +19,7 @@ import soundfile
 import torch
 from safetensors.torch import load_file
 
+from command_line import call
 from danna_sep import load, weights
 from danna_sep.errors import Cancelled, ConfigError, CorruptWeights, MissingWeights, SongsError, TrainingFailed
 from danna_sep.songs import Song, find_songs
@@ -505,14 +506,52 @@ def test_it_stops_early(data: Path, tmp_path: Path) -> None:
         ("optimiser=1", "must be OptimiserConfig"),
         ("epochs=1.5", "must be int"),
         ("epochs.n=1", "single value"),
-        ("epochs=0", "at least 1"),
+        ("epochs=0", "epochs must be at least 1"),
+        ("n_wiener_iterations=4", "n_wiener_iterations must be at most 3"),
+        ("n_wiener_iterations=-1", "n_wiener_iterations must be at least 0"),
+        ("loss.n_wiener_iterations=-1", r"loss\.n_wiener_iterations must be at least 0"),
+        ("optimiser.clip_norm=NaN", r"optimiser\.clip_norm must be a finite number, not nan"),
+        ("optimiser.clip_norm=-1", r"optimiser\.clip_norm must be at least 0"),
+        ("optimiser.lr=NaN", r"optimiser\.lr must be a finite number"),
+        ("optimiser.weight_decay=-1", r"optimiser\.weight_decay must be at least 0"),
+        ("optimiser.ema=1", r"optimiser\.ema must be less than 1"),
+        ("early_stop=-1", "early_stop must be at least 0"),
+        ("data.valid_s=-3", r"data\.valid_s must be at least 0"),
+        ("data.excerpt_s=Infinity", r"data\.excerpt_s must be a finite number, not inf"),
+        ("data.redraw=1.5", r"data\.redraw must be at most 1"),
+        ("data.coherent=-1", r"data\.coherent must be at least 0"),
+        ("schedule.factor=-1", r"schedule\.factor must be at least 0"),
+        ("schedule.warmup_steps=-5", r"schedule\.warmup_steps must be at least 0"),
+        ("config.dropout=NaN", r"config\.dropout must be a finite number"),
+        ("augment.gain=[1]", r"must be tuple as \(0\.25, 1\.25\) is, not \[1\]"),
+        ('augment.gain=["a",2]', r"augment\.gain: must be tuple"),
+        ("augment.gain=[NaN,2]", "gain must be two factors"),
+        ("augment.gain=[2,1]", "gain must be two factors"),
+        ("augment.semitones=[1.5]", r"augment\.semitones: must be tuple"),
+        ("augment.semitones=[]", "semitones must be some of"),
+        ("augment.speeds=[true]", r"augment\.speeds: must be tuple"),
+        ("augment.p_pitch=NaN", "p_pitch is a probability"),
         ("loss.kind=waveform", "loss.kind of unet"),
         ("epochs", "NAME=VALUE"),
     ],
 )
 def test_a_wrong_setting_is_named(setting: str, said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ConfigError, match=said) as caught:
         with_settings(find_recipe("unet"), [setting])
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("command", [("train", "unet", "--data", "songs"), ("reproduce", "--tiny")])
+def test_a_seed_below_zero_is_refused(capfd: pytest.CaptureFixture[str], command: tuple[str, ...]) -> None:
+    outcome = call(capfd, *command, "--seed", "-1")
+    assert outcome.code == 2
+    assert "--seed" in outcome.err
+
+
+def test_lists_are_taken_as_what_they_stand_for() -> None:
+    recipe = with_settings(find_recipe("unet"), ["augment.gain=[1,2]", "augment.speeds=[95]"])
+    assert recipe.augment.gain == (1.0, 2.0)
+    assert recipe.augment.speeds == (95,)
 
 
 def test_settings_change_what_they_name() -> None:

@@ -6,13 +6,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
-from typing import Any
+from typing import Any, Final, get_args, get_type_hints
 
 from danna_sep.errors import ConfigError
 from danna_sep.training.augment import AugmentConfig
 from danna_sep.types import SAMPLE_RATE
+
+MOST_WIENER_ITERATIONS: Final = 3
+"""Of the Wiener filter behind the masks: weights that ask for more are not loaded."""
 
 
 @dataclass(frozen=True)
@@ -143,19 +147,37 @@ class Recipe:
         _one_of("precision", self.precision, ("f32", "bf16", "f16"))
         n_fft = self.config.get("n_fft", 4096)
         n_fft = n_fft if isinstance(n_fft, int) else 4096  # which the model refuses
-        for name, value, least in (
-            ("epochs", self.epochs, 1),
-            ("data.excerpts_per_track", self.data.excerpts_per_track, 1),
-            ("data.excerpt_s", self.data.excerpt_s, max(4096, n_fft) / SAMPLE_RATE),
-            ("optimiser.batch_size", self.optimiser.batch_size, 1),
-            ("optimiser.accumulate", self.optimiser.accumulate, 1),
-            ("optimiser.lr", self.optimiser.lr, 0),
-            ("optimiser.ema", self.optimiser.ema, 0),
+        for name, value in _numbers(self):
+            if not math.isfinite(value):
+                raise ConfigError(f"{name} must be a finite number, not {value}")
+        for name, value, least, greatest in (
+            ("epochs", self.epochs, 1, math.inf),
+            ("n_wiener_iterations", self.n_wiener_iterations, 0, MOST_WIENER_ITERATIONS),
+            ("early_stop", self.early_stop, 0, math.inf),
+            ("loss.n_wiener_iterations", self.loss.n_wiener_iterations, 0, math.inf),
+            ("loss.time_weight", self.loss.time_weight, 0, math.inf),
+            ("data.excerpts_per_track", self.data.excerpts_per_track, 1, math.inf),
+            ("data.excerpt_s", self.data.excerpt_s, max(4096, n_fft) / SAMPLE_RATE, math.inf),
+            ("data.coherent", self.data.coherent, 0, 1),
+            ("data.redraw", self.data.redraw, 0, 1),
+            ("data.valid_s", self.data.valid_s, 0, math.inf),
+            ("optimiser.batch_size", self.optimiser.batch_size, 1, math.inf),
+            ("optimiser.accumulate", self.optimiser.accumulate, 1, math.inf),
+            ("optimiser.lr", self.optimiser.lr, 0, math.inf),
+            ("optimiser.weight_decay", self.optimiser.weight_decay, 0, math.inf),
+            ("optimiser.clip_norm", self.optimiser.clip_norm, 0, math.inf),
+            ("optimiser.ema", self.optimiser.ema, 0, 1),
+            ("schedule.factor", self.schedule.factor, 0, math.inf),
+            ("schedule.epoch", self.schedule.epoch, 0, math.inf),
+            ("schedule.patience", self.schedule.patience, 0, math.inf),
+            ("schedule.warmup_steps", self.schedule.warmup_steps, 0, math.inf),
         ):
             if value < least:
                 raise ConfigError(f"{name} must be at least {least:g}, not {value:g}")
-        if self.optimiser.ema >= 1:
-            raise ConfigError(f"optimiser.ema must be less than 1, not {self.optimiser.ema:g}")
+            if value > greatest:
+                raise ConfigError(f"{name} must be at most {greatest:g}, not {value:g}")
+        if self.optimiser.ema == 1:
+            raise ConfigError("optimiser.ema must be less than 1, not 1")
 
 
 def with_settings(recipe: Recipe, settings: Sequence[str]) -> Recipe:
@@ -201,10 +223,34 @@ def _changed(thing: Any, path: Sequence[str], value: Any, whole: str) -> Any:
     if isinstance(current, float) and type(value) is int:
         value = float(value)
     if isinstance(current, tuple) and isinstance(value, list):
-        value = tuple(value)
+        value = _as_tuple(value, get_args(get_type_hints(type(thing))[name]))
     if type(value) is not type(current) or is_dataclass(current) or isinstance(current, Mapping):
         raise ConfigError(f"--set {whole}: must be {type(current).__name__} as {current!r} is, not {value!r}")
     return replace(thing, **{name: value})
+
+
+def _as_tuple(values: list[Any], kinds: Sequence[Any]) -> Any:
+    """A tuple of these types, of which the last may be an ellipsis; the list as it is where it cannot be one."""
+    kinds = [kinds[0]] * len(values) if kinds[-1] is Ellipsis else kinds
+    if len(values) != len(kinds):
+        return values
+    pairs = list(zip(values, kinds, strict=True))
+    taken = tuple(float(value) if kind is float and type(value) is int else value for value, kind in pairs)
+    return taken if all(type(value) is kind for value, kind in zip(taken, kinds, strict=True)) else values
+
+
+def _numbers(thing: Any, prefix: str = "") -> Iterator[tuple[str, float]]:
+    """All floating-point numbers in dataclasses, mappings and tuples, with the names that `--set` has for them."""
+    if isinstance(thing, float):
+        yield prefix.removesuffix("."), thing
+    elif isinstance(thing, tuple):
+        for value in thing:
+            yield from _numbers(value, prefix)
+    elif isinstance(thing, Mapping):
+        for name, value in thing.items():
+            yield from _numbers(value, f"{prefix}{name}.")
+    elif is_dataclass(thing):
+        yield from _numbers({each.name: getattr(thing, each.name) for each in fields(thing)}, prefix)
 
 
 def _one_of(name: str, value: str, choices: Sequence[str]) -> None:
