@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -270,8 +271,19 @@ def test_killed_it_ends_the_same(data: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="interrupts of other processes are a POSIX matter")
-def test_ctrl_c_saves_and_the_same_command_goes_on(data: Path, tmp_path: Path) -> None:
-    """A terminal sends the interrupt to the reading processes too; they must not die noisily of it."""
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [
+        (signal.SIGINT, 130),
+        pytest.param(
+            signal.SIGTERM, 143, marks=pytest.mark.skipif(sys.platform != "linux", reason="who sent it is not told")
+        ),
+    ],
+)
+def test_a_signal_saves_and_the_same_command_goes_on(
+    data: Path, tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    """A terminal or a batch system sends it to the reading processes too; they must not die of it."""
     command = train_command(data, tmp_path / "run", 2, save_every_s=3600)
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
@@ -280,12 +292,12 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(data: Path, tmp_path: Path) -
     assert process.stderr is not None
     for line in process.stdout:
         if json.loads(line)["event"] == "stepped":
-            os.killpg(process.pid, signal.SIGINT)
+            os.killpg(process.pid, number)
             break
     # Its last events are still to come: a reader that leaves before would end it by a broken pipe.
     _, errors = process.communicate()
     said = errors.splitlines()
-    assert process.returncode == 130
+    assert process.returncode == code
     assert len(said) == 1, said
     assert "goes on from here" in said[0]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -294,6 +306,43 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(data: Path, tmp_path: Path) -
     run_through = train_command(data, tmp_path / "through", 2, save_every_s=3600)
     subprocess.run(run_through, capture_output=True, check=True)
     assert same(tmp_path / "through" / "last.safetensors", tmp_path / "run" / "last.safetensors")
+
+
+def processes_of(group: int) -> list[int]:
+    """The processes of a group that still run."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            state, _, its_group = (folder / "stat").read_text().rpartition(")")[2].split()[:3]
+            found += [int(folder.name)] * (int(its_group) == group and state != "Z")
+    return found
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are seen in /proc")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_no_process_stays_behind(data: Path, tmp_path: Path, number: signal.Signals) -> None:
+    """Those that read end with the one that trains, however it ends, though a signal alone does not end them."""
+    command = train_command(data, tmp_path / "run", 1000, save_every_s=3600)
+    options: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "start_new_session": True}
+    with subprocess.Popen(command, **options) as process:
+        try:
+            for line in process.stdout:
+                if json.loads(line)["event"] == "stepped":
+                    break
+            readers = [each for each in processes_of(process.pid) if each != process.pid]
+            assert readers
+            for reader in readers:
+                os.kill(reader, signal.SIGTERM)
+            assert json.loads(process.stdout.readline())["event"] == "stepped"
+            os.kill(process.pid, number)
+            assert process.wait(60) == (143 if number == signal.SIGTERM else -number)
+            until = time.monotonic() + 20  # whether their parent lives they look every 5 s
+            while processes_of(process.pid) and time.monotonic() < until:
+                time.sleep(0.1)
+            assert not processes_of(process.pid)
+        finally:
+            with suppress(OSError):
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 @pytest.mark.slow

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from danna_sep import allocator, weights
-from danna_sep.cli.failures import complain
+from danna_sep.cli.failures import OK, complain, message
 from danna_sep.cli.interrupt import Interrupt
 from danna_sep.cli.render import json_line, say, table
 from danna_sep.errors import Cancelled, ConfigError
@@ -19,6 +19,7 @@ from danna_sep.types import SOURCES
 if TYPE_CHECKING:
     from danna_sep.songs import Song
     from danna_sep.training.events import Event, Stepped, Validated
+    from danna_sep.training.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,8 @@ class ReproduceRequest:
     as_json: bool
 
 
-def reproduce(request: ReproduceRequest) -> None:
-    """Make the paper's table, or go on with it."""
+def reproduce(request: ReproduceRequest) -> int:
+    """Make the paper's table, or go on with it; gives the exit code."""
     if request.data is None and not request.tiny:
         raise ConfigError(
             "the table needs MUSDB18-HQ: give its folder as --data; "
@@ -65,6 +66,10 @@ def reproduce(request: ReproduceRequest) -> None:
         )
     _loop()
     allocator.keep_freed_memory()
+    return _until_interrupted(lambda interrupt: _reproduce(request, interrupt))
+
+
+def _reproduce(request: ReproduceRequest, interrupt: Interrupt) -> None:
     from danna_sep.training import made_up, running
     from danna_sep.training.events import Validated, as_json
     from danna_sep.training.reproduce import Measured, Settings, Trains, tiny_changes
@@ -74,21 +79,20 @@ def reproduce(request: ReproduceRequest) -> None:
     settings = Settings(tiny_changes() if request.tiny else {}, training, request.jobs)
     data = request.out / "songs" if request.data is None else request.data
     rows: list[Measured] = []
-    with Interrupt() as interrupt:
-        if request.data is None:
-            made_up.write_songs(data)
-        for event in run_all(data, request.out, settings, cancelled=interrupt):
-            if isinstance(event, Measured):
-                rows.append(event)
-                if request.as_json:
-                    row = event.row
-                    json_line({"event": "row", "name": row.name, "paper_db": row.paper_db, "sdr_db": event.sdr_db})
-                else:
-                    say(f"{event.row.name}: {_decibels(event.sdr_db[-1])} dB; the paper {event.row.paper_db[-1]:.2f}")
-            elif isinstance(event, Trains) and request.as_json:
-                json_line({"recipe": event.recipe, **as_json(event.event)})
-            elif isinstance(event.event, Validated):
-                say(f"{event.recipe}, {_scores(event.event)}")
+    if request.data is None:
+        made_up.write_songs(data)
+    for event in run_all(data, request.out, settings, cancelled=interrupt):
+        if isinstance(event, Measured):
+            rows.append(event)
+            if request.as_json:
+                row = event.row
+                json_line({"event": "row", "name": row.name, "paper_db": row.paper_db, "sdr_db": event.sdr_db})
+            else:
+                say(f"{event.row.name}: {_decibels(event.sdr_db[-1])} dB; the paper {event.row.paper_db[-1]:.2f}")
+        elif isinstance(event, Trains) and request.as_json:
+            json_line({"recipe": event.recipe, **as_json(event.event)})
+        elif isinstance(event.event, Validated):
+            say(f"{event.recipe}, {_scores(event.event)}")
     if not request.as_json:
         say("")
         heads = [f"{name}{whose}" for name in (*SOURCES, "mean") for whose in ("", " (paper)")]
@@ -113,8 +117,8 @@ def list_recipes() -> None:
     table(rows)
 
 
-def run(request: Request) -> None:
-    """Train, or go on."""
+def run(request: Request) -> int:
+    """Train, or go on; gives the exit code."""
     from danna_sep.training.recipe import with_settings
     from danna_sep.training.recipes import find_recipe
 
@@ -127,34 +131,57 @@ def run(request: Request) -> None:
         )
     init = None if request.init is None else _weights(request.init)
     songs, valid_songs = _songs(request)
+    return _until_interrupted(lambda interrupt: _train(request, recipe, songs, valid_songs, folder, init, interrupt))
 
+
+def _train(
+    request: Request,
+    recipe: Recipe,
+    songs: list[Song],
+    valid_songs: list[Song],
+    folder: Path,
+    init: Path | None,
+    interrupt: Interrupt,
+) -> None:
+    with interrupt.anywhere():
+        loop = _loop()
+        allocator.keep_freed_memory()
+        import torch
+
+        from danna_sep.training import running
+        from danna_sep.training.events import as_json
+
+        if request.threads is not None:
+            torch.set_num_threads(request.threads)
+    options = running.Options(
+        seed=request.seed,
+        device=request.device,
+        n_workers=request.n_workers,
+        save_every_s=request.save_every_s,
+        stop_after_s=None if request.stop_after_min is None else 60 * request.stop_after_min,
+    )
+    events = loop.train(recipe, songs, valid_songs, folder, init=init, options=options, cancelled=interrupt)
+    if int(os.environ.get("RANK", "0")):  # another process speaks
+        for _ in events:
+            pass
+    elif request.as_json:
+        for event in events:
+            json_line(as_json(event))
+    else:
+        _show(events, folder, len(songs), len(valid_songs))
+
+
+def _until_interrupted(work: Callable[[Interrupt], None]) -> int:
+    """Do it, or as much as a signal lets; gives the exit code."""
     with Interrupt() as interrupt:
-        with interrupt.anywhere():
-            loop = _loop()
-            allocator.keep_freed_memory()
-            import torch
-
-            from danna_sep.training import running
-            from danna_sep.training.events import as_json
-
-            if request.threads is not None:
-                torch.set_num_threads(request.threads)
-        options = running.Options(
-            seed=request.seed,
-            device=request.device,
-            n_workers=request.n_workers,
-            save_every_s=request.save_every_s,
-            stop_after_s=None if request.stop_after_min is None else 60 * request.stop_after_min,
-        )
-        events = loop.train(recipe, songs, valid_songs, folder, init=init, options=options, cancelled=interrupt)
-        if int(os.environ.get("RANK", "0")):  # another process speaks
-            for _ in events:
-                pass
-        elif request.as_json:
-            for event in events:
-                json_line(as_json(event))
-        else:
-            _show(events, folder, len(songs), len(valid_songs))
+        try:
+            work(interrupt)
+        except Cancelled as error:
+            if interrupt.signal is None:
+                raise
+            complain(message(error))
+            return interrupt.exit_code
+    return OK
 
 
 def _loop() -> Any:

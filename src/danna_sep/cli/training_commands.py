@@ -60,25 +60,24 @@ def train(
     with ending_the_program(verbose):
         from danna_sep.cli.train import Request, run
 
-        run(
-            Request(
-                recipe=recipe,
-                data=data,
-                shares=share or [],
-                split=split,
-                valid=valid,
-                out=out,
-                init=init,
-                settings=settings or [],
-                seed=seed,
-                device=device,
-                n_workers=workers,
-                threads=threads,
-                save_every_s=save_every,
-                stop_after_min=stop_after,
-                as_json=as_json,
-            )
+        request = Request(
+            recipe=recipe,
+            data=data,
+            shares=share or [],
+            split=split,
+            valid=valid,
+            out=out,
+            init=init,
+            settings=settings or [],
+            seed=seed,
+            device=device,
+            n_workers=workers,
+            threads=threads,
+            save_every_s=save_every,
+            stop_after_min=stop_after,
+            as_json=as_json,
         )
+        raise typer.Exit(run(request))
 
 
 def recipes() -> None:
@@ -108,7 +107,7 @@ def reproduce(
         from danna_sep.cli.train import ReproduceRequest
         from danna_sep.cli.train import reproduce as run
 
-        run(ReproduceRequest(data, out, tiny, seed, device, workers, jobs, as_json))
+        raise typer.Exit(run(ReproduceRequest(data, out, tiny, seed, device, workers, jobs, as_json)))
 
 
 def synthesise(

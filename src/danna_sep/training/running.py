@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 import signal
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -163,7 +166,7 @@ class Running:
             sampler=sampler,
             num_workers=self._options.n_workers,
             drop_last=True,
-            worker_init_fn=_ignore_interrupts,
+            worker_init_fn=_leave_signals_to_the_trainer,
             pin_memory=self._accelerator.device.type == "cuda",
         )
         for batch in loader:
@@ -176,9 +179,21 @@ class Running:
         )
 
 
-def _ignore_interrupts(_: int) -> None:
-    """For the processes that read: a Ctrl-C is meant for the one that trains, which ends them."""
+def _leave_signals_to_the_trainer(_: int) -> None:
+    """For the processes that read: what all of them get, by Ctrl-C or from a batch system, is meant for their parent.
+
+    It ends them when it is done, by SIGTERM if need be; where it is killed, they notice that within seconds.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if sys.platform == "linux":  # others do not tell who sent a signal
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_end_if_the_parent_says_so, daemon=True).start()
+
+
+def _end_if_the_parent_says_so() -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
+    os._exit(0)
 
 
 def _mix(*numbers: int) -> int:
