@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ import soundfile
 import torch
 from safetensors.torch import load_file
 
-from command_line import call
+from command_line import Outcome, call
+from command_line import run as command_line
 from danna_sep import load, weights
 from danna_sep.errors import Cancelled, ConfigError, CorruptWeights, MissingWeights, SongsError, TrainingFailed
 from danna_sep.songs import Song, find_songs
@@ -458,13 +460,38 @@ def test_weights_to_start_from_bring_their_size(data: Path, tmp_path: Path) -> N
     run(tiny("unet", "epochs=1"), data, tmp_path / "first")
     init = tmp_path / "first" / "best.safetensors"
     options = running.Options(device="cpu", n_workers=0)
-    recipe = tiny("unet", "epochs=1", "config.growth=4", "optimiser.lr=0")
+    recipe = replace(tiny("unet", "epochs=1", "optimiser.lr=0"), config={})
     list(loop.train(recipe, *songs_of(data), tmp_path / "second", init=init, options=options))
     before, after = entries(init), entries(tmp_path / "second" / "last.safetensors")
     moving = ("running_mean", "running_var", "num_batches_tracked")
     assert all(torch.equal(before[name], after[name]) for name in before if not name.endswith(moving))
+    assert json.loads((tmp_path / "second" / "run.json").read_text())["config"]["growth"] == 2
     with pytest.raises(ConfigError, match="weights of unet, but the recipe trains demucs"):
         list(loop.train(tiny("demucs"), *songs_of(data), tmp_path / "third", init=init, options=options))
+
+
+def test_settings_change_what_weights_to_start_from_bring(data: Path, tmp_path: Path) -> None:
+    """Where these weights serve; else they are refused: nobody must believe that they were heeded."""
+    run(tiny("unet", "epochs=1"), data, tmp_path / "first")
+    init, folder = tmp_path / "first" / "best.safetensors", tmp_path / "run"
+
+    def train(*settings: str) -> Outcome:
+        parts = [part for setting in (*SHORT, *settings) for part in ("--set", setting)]
+        options = ("--init", init, "--out", folder, "--device", "cpu", "--workers", 0, "--stop-after", 0, "--json")
+        return command_line("train", "small-unet", "--data", data, *options, *parts)
+
+    refused = train("config.growth=4")
+    assert refused.code == 2
+    assert "config {'growth': 4} needs other weights than" in refused.complaint()
+    assert not folder.exists()
+    changes = ("config.n_fft=2048", "config.dropout=0.25")
+    assert train(*changes).code == 0
+    config = json.loads((folder / "run.json").read_text())["config"]
+    assert (config["n_fft"], config["dropout"], config["growth"]) == (2048, 0.25, 2)
+    again = train(*changes)
+    assert again.code == 0, again.err
+    assert again.events[0]["batch"] > 0
+    assert "config {" in train("config.n_fft=2048").complaint()
 
 
 def test_a_start_that_fails_claims_no_folder(data: Path, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -122,7 +122,10 @@ def run(request: Request) -> int:
     from danna_sep.training.recipe import with_settings
     from danna_sep.training.recipes import find_recipe
 
-    recipe = with_settings(find_recipe(request.recipe), request.settings)
+    recipe = find_recipe(request.recipe)
+    if request.init is not None:  # weights bring the rest
+        recipe = replace(recipe, config={})
+    recipe = with_settings(recipe, request.settings)
     folder = request.out or Path("runs") / request.recipe
     if recipe.init and request.init is None:
         raise ConfigError(

@@ -15,7 +15,8 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from danna_sep import weights
-from danna_sep.errors import ConfigError
+from danna_sep.convert import check_entries
+from danna_sep.errors import ConfigError, UnknownCheckpoint
 from danna_sep.models import XUMX, Model, build
 from danna_sep.shapes import Mixture
 from danna_sep.training.augment import augment
@@ -104,12 +105,12 @@ def trained_from(recipe: Recipe, init: Path | None, first: Iterable[Mixture], ac
 
     Args:
         recipe: By which it will be trained.
-        init: Weights to start from; they bring their own configuration.
+        init: Weights to start from; they bring their own configuration, of which the recipe changes what it names.
         first: Mixtures by which the input of a new X-UMX is scaled.
         accelerator: Of this process.
 
     Raises:
-        ConfigError: Weights of another kind of model.
+        ConfigError: Weights of another kind of model, or changes of their configuration that need other weights.
     """
     model = _model(recipe, init)
     if init is None and isinstance(model, XUMX):
@@ -139,7 +140,13 @@ def _model(recipe: Recipe, init: Path | None) -> Model:
     file = weights.read(init)
     if file.model != recipe.model:
         raise ConfigError(f"{init}: weights of {file.model}, but the recipe trains {recipe.model}")
-    model = build(file.model, file.config)
+    model = build(file.model, {**file.config, **recipe.config})
+    try:
+        check_entries(model, file.entries, str(init))
+    except UnknownCheckpoint as error:
+        if not recipe.config:
+            raise
+        raise ConfigError(f"config {dict(recipe.config)} needs other weights than {init}") from error
     model.load_state_dict(file.entries)
     return model
 

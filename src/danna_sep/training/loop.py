@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Final
 
@@ -49,7 +50,8 @@ def train(
         songs: To learn from.
         valid_songs: To measure on after every epoch; not learnt from.
         folder: The run's, see `run_folder`.
-        init: Weights to start from; they bring their own configuration of the model.
+        init: Weights to start from; they bring their own configuration of the model, of which the recipe changes what
+            it names.
         options: How to do it.
         cancelled: Asked before every batch; the state is saved then.
 
@@ -97,6 +99,8 @@ def _events(
     torch.manual_seed(options.seed)
     first = (excerpts[number].stems.sum(0) for number in range(min(_N_HEARD_FIRST, len(excerpts))))
     trained = trained_from(recipe, init, first, accelerator)
+    config = asdict(trained.model.config)
+    replace(recipe, config=config)  # whose checks then hear of what the weights bring
     progress = Progress()
     state = folder / run_folder.STATE
     if state.exists():
@@ -105,7 +109,7 @@ def _events(
             accelerator.scaler.load_state_dict(dict(progress.scaler))
     learner = learner_of(recipe, trained, accelerator)
     if accelerator.is_main_process:  # only now: a training that cannot start claims no folder
-        run_folder.open_run(folder, told)
+        run_folder.open_run(folder, {**told, "config": config})
     running = Running(folder, options, learner, excerpts, progress, cancelled)
     board = Board(folder, progress.step, recipe.n_wiener_iterations) if accelerator.is_main_process else None
 

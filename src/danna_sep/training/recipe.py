@@ -112,7 +112,8 @@ class Recipe:
     Attributes:
         summary: One line for the person who chooses.
         model: "xumx", "unet" or "demucs".
-        config: What differs from the model's default configuration.
+        config: What differs from the model's default configuration, or from that of the weights that it is given to
+            start from.
         init: A recipe whose best weights this one starts from; "" for random ones.
         loss, data, augment, optimiser, schedule: See there.
         epochs: At most.

@@ -1,6 +1,6 @@
 """The folder of one training: what it was told, what it wrote.
 
-run.json             recipe, seed, data, versions: what makes the training repeatable
+run.json             recipe, seed, data, versions: what makes the training repeatable; the network's whole configuration
 log.jsonl            what happened, one JSON object a line
 tensorboard/         losses, learning rate, SDR, audio of one song
 state.safetensors    where it is, to go on from
