@@ -35,6 +35,8 @@ def wrong(device="cpu", kind="short"):
         "short": lambda mixture: half(mixture)[..., :-1],
         "one": lambda mixture: half(mixture)[..., :1, :, :],
         "nan": lambda mixture: half(mixture) * float("nan"),
+        "fails": lambda mixture: half(mixture).reshape(7, 11),
+        "full": lambda mixture: bytearray(2**62),
     }}[kind]
 
     class Wrong(Half):
@@ -137,6 +139,17 @@ def test_wrong_stems_are_not_mixed_into_others(kind: str, said: str) -> None:
     separator = plugins.load("wrong", options={"kind": kind})
     with pytest.raises(ConfigError, match=f"the separator 'wrong' gave .*{said}"):
         separator(torch.randn(2, 100))
+
+
+@pytest.mark.usefixtures("package")
+def test_one_that_fails_is_named() -> None:
+    """Among several in a blend, nobody would know which; but of too little memory the program says more itself."""
+    failing, full = (plugins.load("wrong", options={"kind": kind}) for kind in ("fails", "full"))
+    with pytest.raises(ConfigError, match=r"the separator 'wrong' failed \(RuntimeError: shape") as caught:
+        failing(torch.randn(2, 100))
+    assert "\n" not in str(caught.value)
+    with pytest.raises(MemoryError):
+        full(torch.randn(2, 100))
 
 
 def test_another_rate_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -197,6 +197,8 @@ def test_a_manifest_tells_what_lies_where(tmp_path: Path) -> None:
         ([{"name": "One", "stem": {}}], "no field 'stem'"),
         ([{"name": "One", "stems": {"piano": "a.wav"}}], "must map some of drums"),
         ([{"name": "One", "stems": {"drums": "a.wav"}, "silent": ["drums"]}], "silent"),
+        ([{"name": "One", "stems": {"drums": "a.wav"}, "silent": [["bass"]]}], '"silent" must list sources'),
+        ([{"name": "One", "stems": {"drums": "a.wav"}, "split": ["train"]}], "split"),
         ([{"name": "One", "stems": {"drums": 3}}], "path or a list"),
         ([{"name": "One", "stems": {"drums": "a.wav"}, "split": "dev"}], "split"),
         ([{"name": "One"}], "has no files"),

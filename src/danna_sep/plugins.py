@@ -115,8 +115,7 @@ def load(name: str, *, device: str | torch.device = "cpu", options: Mapping[str,
     except DannaSepError:
         raise
     except Exception as error:  # foreign code: anything can come
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise ConfigError(f"the separator {name!r} cannot be loaded ({reason})") from error
+        raise ConfigError(f"the separator {name!r} cannot be loaded ({_reason(error)})") from error
     if not isinstance(separator, Separator):
         kind = type(separator).__name__
         raise ConfigError(f"the separator {name!r} is a {kind}, which lacks sources, sample_rate or a call")
@@ -140,9 +139,16 @@ class _Watched:
         """See `Separator`.
 
         Raises:
-            ConfigError: The stems have another shape than they must, or NaN or infinite samples.
+            ConfigError: It raises an error, or its stems have another shape than they must, or NaN or infinite samples.
         """
-        stems = self.separator(mixture)
+        import torch
+
+        try:
+            stems = self.separator(mixture)
+        except (DannaSepError, MemoryError, torch.cuda.OutOfMemoryError):
+            raise
+        except Exception as error:  # foreign code: anything can come
+            raise ConfigError(f"the separator {self.name!r} failed ({_reason(error)})") from error
         expected = (*mixture.shape[:-2], len(self.sources), *mixture.shape[-2:])
         if tuple(stems.shape) != expected:
             raise ConfigError(f"the separator {self.name!r} gave stems of shape {tuple(stems.shape)}, not {expected}")
@@ -161,6 +167,11 @@ def _factory(name: str) -> Callable[..., Any]:
     if name in ADAPTERS:
         return importlib.import_module(f"danna_sep.adapters.{ADAPTERS[name].module}").load  # type: ignore[no-any-return]
     return _entry_point(name).load()  # type: ignore[no-any-return]
+
+
+def _reason(error: Exception) -> str:
+    """On one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 def _entry_point(name: str) -> EntryPoint:

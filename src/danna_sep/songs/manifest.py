@@ -57,7 +57,7 @@ def _song(manifest: Path, entry: Any) -> Song:
         raise SongsError(f"{where}: split must be train, valid or test, not {split!r}")
     if not isinstance(stems, dict) or not set(stems) <= set(SOURCES):
         raise SongsError(f'{where}: "stems" must map some of {", ".join(SOURCES)} to files')
-    if not isinstance(silent, list) or not set(silent) <= set(SOURCES) or set(silent) & set(stems):
+    if not isinstance(silent, list) or any(source not in SOURCES or source in stems for source in silent):
         raise SongsError(f'{where}: "silent" must list sources that have no files')
     files = {source: _files(where, manifest.parent, named) for source, named in stems.items()}
     if entry.get(MIXTURE) is not None:
