@@ -19,6 +19,7 @@ import numpy.typing as npt
 from danna_sep import audio
 from danna_sep.errors import AudioError, SongsError
 from danna_sep.songs import Song, StemFile
+from danna_sep.songs.song import advice_for_songs
 from danna_sep.training.copies import identical_files
 from danna_sep.training.residual import about_residual, in_db
 from danna_sep.types import SAMPLE_RATE, SOURCES
@@ -229,7 +230,8 @@ def _undecodable_files(song: Song) -> Iterator[Finding]:
     for files in song.files.values():
         for file in files:
             try:
-                with audio.AudioReader(file.path, stream=file.stream, warn=lambda _: None) as reader:
+                reader = audio.AudioReader(file.path, stream=file.stream, warn=lambda _: None)
+                with advice_for_songs(), reader:
                     for _ in reader.blocks(_BLOCK):
                         pass
             except AudioError as error:
