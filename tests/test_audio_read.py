@@ -295,7 +295,7 @@ def test_not_a_number_is_refused_with_its_time(value: float, tmp_path: Path) -> 
     signal[1, 22050] = value
     path = tmp_path / "bad.wav"
     soundfile.write(path, signal.T, RATE_HZ, subtype="FLOAT")
-    with pytest.raises(NonFiniteAudio, match=r"at 0\.500000 s; --repair") as caught:
+    with pytest.raises(NonFiniteAudio, match=r"at 0\.500000 s; mend the file \(`separate --repair` ") as caught:
         read_all(path, 1000)
     assert str(path) in str(caught.value)
 

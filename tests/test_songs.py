@@ -10,7 +10,7 @@ import pytest
 import soundfile
 
 from danna_sep.audio import AudioReader, StreamResampler, read_excerpt
-from danna_sep.errors import NonFiniteAudio, SongsError, UnreadableAudio
+from danna_sep.errors import SongsError, UnreadableAudio
 from danna_sep.songs import Song, StemFile, find_songs
 
 SOURCES = ("drums", "bass", "other", "vocals")
@@ -228,18 +228,6 @@ def test_what_holds_no_songs_is_refused(tmp_path: Path) -> None:
     write(tmp_path / "train" / "a" / "bass.flac")
     with pytest.raises(SongsError, match="both its bass"):
         find_songs(tmp_path)
-
-
-def test_of_samples_that_are_no_numbers_nothing_is_advised_that_only_separating_has(tmp_path: Path) -> None:
-    """Neither `train` nor `evaluate` nor `data check` has --repair."""
-    samples = np.zeros((3000, 2))
-    samples[441] = np.nan
-    (tmp_path / "a").mkdir()
-    soundfile.write(tmp_path / "a" / "bass.wav", samples, 44100, "FLOAT")
-    (song,) = find_songs(tmp_path)
-    for read in (song.read, lambda: list(song.blocks(1000))):
-        with pytest.raises(NonFiniteAudio, match=r"bass\.wav: NaN or infinite sample at 0\.010000 s; mend"):
-            read()
 
 
 def test_files_that_cannot_be_stems_are_named(tmp_path: Path) -> None:

@@ -157,7 +157,7 @@ class AudioReader:
             first = self.n_read + int(np.argmin(finite.all(axis=0)))
             raise NonFiniteAudio(
                 f"{self.info.path}: NaN or infinite sample at {first / self.info.sample_rate:.6f} s; "
-                "--repair puts zeros in the place of such samples"
+                "mend the file (`separate --repair` puts zeros in the place of such samples)"
             )
         block[~finite] = 0.0
         return int(finite.size - np.count_nonzero(finite))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from danna_sep import audio
-from danna_sep.errors import NonFiniteAudio, SongsError
+from danna_sep.errors import SongsError
 from danna_sep.types import SAMPLE_RATE, SOURCES
 
 Samples = npt.NDArray[np.float32]
@@ -101,8 +100,7 @@ class Song:
         """
         total = np.zeros((2, n_frames), dtype=np.float32)
         for file in self.files.get(name, ()):
-            with advice_for_songs():
-                excerpt = audio.read_excerpt(file.path, start, n_frames, SAMPLE_RATE, stream=file.stream)
+            excerpt = audio.read_excerpt(file.path, start, n_frames, SAMPLE_RATE, stream=file.stream)
             total += _stereo(excerpt, file)
         n_left = max(0, self.n_frames - start)
         total[:, n_left:] = 0
@@ -126,16 +124,6 @@ class Song:
         silence = np.zeros((2, n_frames), dtype=np.float32)
         stems = np.stack([parts.get(source, silence) for source in SOURCES])
         return SongExcerpt(parts[MIXTURE] if MIXTURE in parts else stems.sum(0), stems, self.annotated)
-
-
-@contextmanager
-def advice_for_songs() -> Iterator[None]:
-    """Of samples that are no numbers: only who separates can ask for zeros; in a stem they would be learnt."""
-    try:
-        yield
-    except NonFiniteAudio as error:
-        said = str(error).split("; --repair")[0]
-        raise NonFiniteAudio(f"{said}; mend the file, or leave the song out") from error
 
 
 def _length(file: StemFile) -> int:
@@ -171,7 +159,7 @@ def _blocks_of(file: StemFile, n_frames: int, total: int) -> Iterator[Samples]:
 
 
 def _converted(file: StemFile, n_frames: int) -> Iterator[Samples]:
-    with advice_for_songs(), audio.AudioReader(file.path, stream=file.stream) as reader:
+    with audio.AudioReader(file.path, stream=file.stream) as reader:
         resampler = audio.StreamResampler(reader.info.sample_rate, SAMPLE_RATE, reader.info.n_channels)
         for block in reader.blocks(n_frames):
             yield resampler.push(block)

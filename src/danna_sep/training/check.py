@@ -19,7 +19,6 @@ import numpy.typing as npt
 from danna_sep import audio
 from danna_sep.errors import AudioError, SongsError
 from danna_sep.songs import Song, StemFile
-from danna_sep.songs.song import advice_for_songs
 from danna_sep.training.copies import identical_files
 from danna_sep.training.residual import about_residual, in_db
 from danna_sep.types import SAMPLE_RATE, SOURCES
@@ -230,8 +229,7 @@ def _undecodable_files(song: Song) -> Iterator[Finding]:
     for files in song.files.values():
         for file in files:
             try:
-                reader = audio.AudioReader(file.path, stream=file.stream, warn=lambda _: None)
-                with advice_for_songs(), reader:
+                with audio.AudioReader(file.path, stream=file.stream, warn=lambda _: None) as reader:
                     for _ in reader.blocks(_BLOCK):
                         pass
             except AudioError as error:
