@@ -214,19 +214,21 @@ def test_what_a_separator_gives_is_looked_at(separator: Shares, error: type[Exce
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no forks here")
-def test_a_forked_process_can_separate() -> None:
+@pytest.mark.parametrize("before", ["", "separate(mixture, 44100, separator)"])
+def test_a_forked_process_can_separate(before: str) -> None:
     """Servers that load first and fork then would hang for ever: the threads of the parent are not there."""
-    program = """
+    program = f"""
 import multiprocessing, sys
 import numpy as np
 from danna_sep import load, separate
 
 def again():
-    sys.exit(0 if np.allclose(separate(mixture, 44100, separator)["bass"], bass, atol=1e-4) else 3)
+    bass = separate(mixture, 44100, separator)["bass"]
+    sys.exit(0 if bass.shape == mixture.shape and bass.any() else 3)
 
 mixture = 0.1 * np.random.default_rng(0).standard_normal((2, 3 * 44100)).astype(np.float32)
 separator = load("fast", precision="f32")
-bass = separate(mixture, 44100, separator)["bass"]
+{before}
 child = multiprocessing.get_context("fork").Process(target=again)
 child.start()
 child.join(120)

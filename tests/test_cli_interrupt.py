@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -42,6 +43,29 @@ def test_signal_in_the_middle(number: signal.Signals, code: int, tiny: Path, tmp
     assert events[-2]["kind"] == "Cancelled"
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["short"]
     stems_of(tmp_path / "out" / "short")
+
+
+def test_a_terminal_that_is_closed(tiny: Path, tmp_path: Path) -> None:
+    """What can no longer be shown must not keep the program from putting things in order, and from saying why."""
+    song(tmp_path / "long.wav", n_frames=300 * 44100, n_channels=1)
+    terminal, end = os.openpty()
+    command = [*COMMAND, "--preset", "unet", "--out", "out", "long.wav"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, stdin=end, stdout=end, stderr=end, start_new_session=True, preexec_fn=_own_terminal
+    ) as process:
+        os.close(end)
+        while not (tmp_path / "out" / "long").exists():
+            time.sleep(0.05)
+        os.close(terminal)
+        assert process.wait(60) == 129
+    assert not (tmp_path / "out").exists()
+
+
+def _own_terminal() -> None:
+    import fcntl
+    import termios
+
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
 def test_second_signal_does_not_wait() -> None:

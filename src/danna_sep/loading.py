@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from danna_sep import plugins, preset_file, presets, weights
+from danna_sep import plugins, preset_file, presets, threads, weights
 from danna_sep.errors import ConfigError, CorruptWeights, UnknownCheckpoint
 from danna_sep.preset_file import FilePart, Part, PluginPart, PresetPart, Settings, WeightsPart
 from danna_sep.types import SOURCES
@@ -62,6 +62,7 @@ def load(
     if shifts < 1:
         raise ConfigError(f"shifts must be at least 1, not {shifts}")
     presets.check_sources(sources)
+    threads.survive_forks()
     resolved = resolve_precision(precision, device, whole)
     use = _Use(shifts, whole, device, resolved, rounds_for_memory(precision, whole))
     return _load(preset, tuple(sources), use, ())

@@ -77,7 +77,10 @@ def stems_of_blocks(
     found = stream(mixtures(), separator, None if options.whole else grid, cancelled=cancelled)
 
     def named() -> Iterator[dict[str, Block]]:
+        n_given = 0
         for stems in found:
+            _check_finite(stems, n_given)
+            n_given += stems.shape[-1]
             yield from _named(outward.push(stems.numpy()), options, kept, sample_step)
             del stems  # the next ones are made meanwhile
         yield from _named(outward.finish(kept.n_frames), options, kept, sample_step)
@@ -154,11 +157,6 @@ class _Mixture:
 def _named(stems: Block, options: Options, mixture: _Mixture, sample_step: float | None) -> Iterator[dict[str, Block]]:
     if not stems.shape[-1]:
         return
-    if not np.isfinite(stems).all():
-        raise NonFiniteAudio(
-            "separation gave NaN or infinite samples; bring the mixture to a level near full scale, or try another "
-            "device, precision or separator"
-        )
     named = dict(zip(options.computed, stems, strict=True))
     if options.two_stems:
         stem = named[options.two_stems]
@@ -166,3 +164,12 @@ def _named(stems: Block, options: Options, mixture: _Mixture, sample_step: float
             stem = named[options.two_stems] = np.rint(stem / np.float32(sample_step)) * np.float32(sample_step)
         named[ACCOMPANIMENT] = mixture.pop(stems.shape[-1]) - stem
     yield named
+
+
+def _check_finite(stems: torch.Tensor, n_given: int) -> None:
+    """Refuse what would spread over all that follows; behind so many samples at the models' rate."""
+    if not bool(stems.isfinite().all()):
+        raise NonFiniteAudio(
+            f"separation gave NaN or infinite samples after {n_given / SAMPLE_RATE:.3f} s; bring the mixture to a "
+            "level near full scale, or try another device, precision or separator"
+        )

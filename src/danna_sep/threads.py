@@ -34,8 +34,8 @@ def spin_briefly() -> None:
 def survive_forks() -> None:
     """Have processes that are forked off this one compute on one thread.
 
-    The other threads of OpenMP do not exist there, and GNU's waits for them for ever. For the moment at which PyTorch
-    begins to compute: a process that has not computed may be forked as it is.
+    The other threads of OpenMP do not exist there, and GNU's waits for them for ever. To be called before PyTorch
+    computes for the first time, which it does already as weights are loaded.
     """
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=_use_one_thread)

@@ -9,15 +9,19 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
+
+FOR_THE_PARENT: Final = tuple(getattr(signal, name) for name in ("SIGINT", "SIGHUP") if hasattr(signal, name))
+"""Signals that a terminal sends to all its processes: Ctrl-C, and that it closes."""
 
 
 @contextmanager
 def interrupts_held() -> Iterator[None]:
-    """SIGINT comes when the block has ended; processes that it starts never hear it."""
+    """Signals of the terminal come when the block has ended; processes that it starts never hear them."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, FOR_THE_PARENT)
     try:
         yield
     finally:
@@ -26,9 +30,14 @@ def interrupts_held() -> Iterator[None]:
 
 def serve_parent() -> None:
     """Called first in a worker: it leaves Ctrl-C to the process that it works for, and ends when that one does."""
-    # Ctrl-C reaches all processes of a terminal; the first one tells the others.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    leave_the_terminal_to_the_parent()
     threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def leave_the_terminal_to_the_parent() -> None:
+    """Its signals reach all processes; the one that the others work for tells them."""
+    for number in FOR_THE_PARENT:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def sendable(error: Exception) -> Exception:

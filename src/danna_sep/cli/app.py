@@ -16,7 +16,7 @@ from typer.core import TyperGroup
 from danna_sep import __version__, threads
 from danna_sep.cli import evaluation_commands, training_commands
 from danna_sep.cli.failures import INTERRUPTED, OK, ending_the_program
-from danna_sep.cli.flags import Json, Verbose
+from danna_sep.cli.flags import Json, Threads, Verbose
 from danna_sep.cli.weights_commands import weights_app
 from danna_sep.options import DEFAULT_OVERLAP
 
@@ -81,10 +81,13 @@ def main() -> None:
 
 
 def _open_what_is_closed() -> None:
-    """Programs may be started without stdout or stderr: what would be shown then goes nowhere."""
-    for name in ("stdout", "stderr"):
+    """Programs may be started without stdin, stdout or stderr: what would be shown then goes nowhere.
+
+    Each gets its own descriptor again: of a file that took it, a stem, C libraries would make their stderr.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
-            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115  (until the program ends)
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8", errors="backslashreplace"))  # noqa: SIM115
 
 
 def _show_version(wanted: bool) -> None:
@@ -135,9 +138,7 @@ def separate(
         str,
         typer.Option(metavar="auto|f32|bf16|int8", help="Arithmetic of the networks; auto: the processor's fastest."),
     ] = "auto",
-    threads: Annotated[
-        int | None, typer.Option(min=1, max=threads.MOST_THREADS, metavar="N", help="Threads on the CPU.")
-    ] = None,
+    threads: Threads = None,
     format: Annotated[str, typer.Option(metavar="wav|flac|mp3|ogg", help="Format of the stems.")] = "wav",
     bits: Annotated[
         str, typer.Option(metavar="auto|16|24|float", help="Bits of a sample; auto: those of the song.")

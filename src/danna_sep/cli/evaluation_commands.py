@@ -10,6 +10,7 @@ import typer
 from danna_sep.cli.failures import ending_the_program
 from danna_sep.cli.flags import Json, Verbose
 from danna_sep.options import DEFAULT_OVERLAP
+from danna_sep.threads import MOST_THREADS
 
 
 def evaluate(
@@ -39,7 +40,8 @@ def evaluate(
         typer.Option(metavar="auto|f32|bf16|int8", help="Arithmetic of the networks; auto: the processor's fastest."),
     ] = "auto",
     threads: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Threads on the CPU of each of the jobs.")
+        int | None,
+        typer.Option(min=1, max=MOST_THREADS, metavar="N", help="Threads on the CPU of each of the jobs."),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that exist already.")] = False,
     as_json: Json = False,

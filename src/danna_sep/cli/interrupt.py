@@ -43,6 +43,7 @@ class Interrupt:
         self._previous: dict[int, Any] = {}
         self._bell: tuple[socket.socket, socket.socket] | None = None
         self._previous_bell = -1
+        self._terminals: list[int] = []
 
     def __call__(self) -> bool:
         """Whether a stop was asked for."""
@@ -70,6 +71,7 @@ class Interrupt:
 
     def __enter__(self) -> Interrupt:
         if threading.current_thread() is threading.main_thread():
+            self._terminals = [number for number in (1, 2) if os.isatty(number)]
             self._previous = {number: signal.getsignal(number) for number in _SIGNALS}
             for number, handler in self._previous.items():
                 if handler is not signal.SIG_IGN:  # a shell's background jobs ignore SIGINT, and nohup's should
@@ -91,9 +93,18 @@ class Interrupt:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self.signal = self.signal or number
+        if number not in (signal.SIGINT, signal.SIGTERM):
+            self._let_go_of_the_terminal()
         if self._raises:
             self._raises = False
             raise Cancelled("interrupted")
+
+    def _let_go_of_the_terminal(self) -> None:
+        """It is closed: to write to it, be it that all is in order, would fail."""
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        for number in self._terminals:
+            os.dup2(nothing, number)
+        os.close(nothing)
 
     @staticmethod
     def _watch(bell: socket.socket) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from danna_sep.cli.failures import ending_the_program
-from danna_sep.cli.flags import Json, Verbose
+from danna_sep.cli.flags import Json, Threads, Verbose
 
 data_app = typer.Typer(help="Looks at songs with stems.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -43,7 +43,7 @@ def train(
     seed: Annotated[int, typer.Option(min=0, metavar="N", help="Of weights, batches and augmentation.")] = 0,
     device: Annotated[str, typer.Option(metavar="auto|cpu|cuda|mps", help="Where to compute.")] = "auto",
     workers: Annotated[int, typer.Option(min=0, metavar="N", help="Processes that read songs.")] = 2,
-    threads: Annotated[int | None, typer.Option(min=1, metavar="N", help="Threads on the CPU.")] = None,
+    threads: Threads = None,
     save_every: Annotated[
         float, typer.Option(min=0, metavar="S", help="Seconds from one saved state to the next.")
     ] = 300.0,

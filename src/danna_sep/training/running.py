@@ -15,6 +15,7 @@ from pathlib import Path
 
 from torch.utils.data import DataLoader
 
+from danna_sep import workers
 from danna_sep.errors import Cancelled, TrainingFailed
 from danna_sep.songs import Song
 from danna_sep.training import run_folder
@@ -184,7 +185,7 @@ def _leave_signals_to_the_trainer(_: int) -> None:
 
     It ends them when it is done, by SIGTERM if need be; where it is killed, they notice that within seconds.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    workers.leave_the_terminal_to_the_parent()
     if sys.platform == "linux":  # others do not tell who sent a signal
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         threading.Thread(target=_end_if_the_parent_says_so, daemon=True).start()
