@@ -29,6 +29,15 @@ def write(path: Path, separators: Any = None, blend: Any = None, **fields: Any) 
     return path
 
 
+def test_the_example_blends_half_of_each_one() -> None:
+    """What the README tells users to type must be a preset of what exists, whose weights sum to one."""
+    path = Path(__file__).parent.parent / "examples" / "danna-and-spleeter.json"
+    preset = preset_file.read(path)
+    assert preset.separators == {"danna": PresetPart("danna"), "spleeter": PluginPart("spleeter")}
+    assert [sum(row.get(source, 0) for row in preset.blend.values()) for source in SOURCES] == [1, 1, 1, 1]
+    presets.check(str(path), ("drums", "bass", "other"))  # these can do without Spleeter
+
+
 def test_what_was_written_is_read(tmp_path: Path) -> None:
     preset = PresetFile(
         {
