@@ -781,11 +781,13 @@ def write_m4a(
     container: str = "mp4",
     sample_format: str | None = None,
     layout: str | None = None,
+    tags: dict[str, str] | None = None,
 ) -> None:
     av = pytest.importorskip("av")
     layout = layout or {1: "mono", 2: "stereo", 6: "5.1"}[len(signal)]
     with av.open(str(path), "w", format=container) as output:
         stream = output.add_stream(codec, rate=rate_hz, layout=layout)
+        stream.metadata.update(tags or {})
         if codec == "aac":
             stream.bit_rate = 128_000 * len(signal)
         kind = sample_format or stream.codec_context.format.name
@@ -899,6 +901,16 @@ def test_what_is_missing_of_a_matroska_file_is_reported(
         declared = int(warnings[0].split("declares ")[1].split()[0])
         assert declared == pytest.approx(6 * 48000, abs=2000)
         assert f"but {samples.shape[1]} could be decoded" in warnings[0]
+
+
+def test_the_length_that_a_matroska_file_had_before_it_was_cut_by_ffmpeg_does_not_count(tmp_path: Path) -> None:
+    """If it failed, every excerpt of a film made by mkvmerge would be called damaged."""
+    path = tmp_path / "excerpt.mka"
+    write_m4a(path, music(96000, 1), "aac", 48000, "matroska", tags={"DURATION-eng": "01:40:00.000000000"})
+    assert b"01:40:00" in path.read_bytes()
+    samples, warnings = read_all(path)
+    assert samples.shape[1] == pytest.approx(96000, abs=2048)
+    assert warnings == []
 
 
 def test_a_film_that_is_longer_than_its_sound_is_not_called_cut(tmp_path: Path) -> None:

@@ -153,13 +153,15 @@ class PyAvDecoder:
 
 
 def _seconds(metadata: dict[str, str]) -> float | None:
-    """What the tag DURATION says, such as 00:03:25.160000000."""
-    for name, value in metadata.items():
-        found = re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", value)
-        if name.startswith("DURATION") and found:  # a language may follow
-            hours, minutes, seconds = found.groups()
-            return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
-    return None
+    """What the tag DURATION says, such as 00:03:25.160000000.
+
+    Where a language follows the name, it may be of a file that this one was cut from: FFmpeg carries that over.
+    """
+    found = re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", metadata.get("DURATION", ""))
+    if found is None:
+        return None
+    hours, minutes, seconds = found.groups()
+    return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
 
 
 def _samples(frame: Any) -> Block:
