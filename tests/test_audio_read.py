@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import tracemalloc
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -913,27 +914,66 @@ def test_the_length_that_a_matroska_file_had_before_it_was_cut_by_ffmpeg_does_no
     assert warnings == []
 
 
-def test_a_film_that_is_longer_than_its_sound_is_not_called_cut(tmp_path: Path) -> None:
-    """If it failed, most films would be warned about."""
+def write_film(path: Path, film_s: int, sound_s: int, late_s: int = 0) -> None:
     av = pytest.importorskip("av")
-    path = tmp_path / "film.mkv"
     with av.open(str(path), "w", format="matroska") as output:
         picture, sound = output.add_stream("mpeg4", rate=1), output.add_stream("aac", rate=48000, layout="mono")
         picture.width = picture.height = 64
         picture.pix_fmt = "yuv420p"
-        for second in range(6):
+        for second in range(film_s):
             frame = av.VideoFrame(64, 64, "yuv420p")
             frame.pts = second
             output.mux(picture.encode(frame))
-        frame = av.AudioFrame.from_ndarray(music(96000, 1, 48000), format="fltp", layout="mono")
-        frame.sample_rate, frame.pts = 48000, 0
+        frame = av.AudioFrame.from_ndarray(music(sound_s * 48000, 1, 48000), format="fltp", layout="mono")
+        frame.sample_rate, frame.pts = 48000, late_s * 48000
         for stream, last in ((sound, frame), (sound, None), (picture, None)):
             output.mux(stream.encode(last))
+
+
+def test_a_film_that_is_longer_than_its_sound_is_not_called_cut(tmp_path: Path) -> None:
+    """If it failed, most films would be warned about."""
+    path = tmp_path / "film.mkv"
+    write_film(path, film_s=6, sound_s=2)
     for content in (path.read_bytes(), path.read_bytes().replace(b"DURATION", b"ANY_NAME")):
         path.write_bytes(content)
         samples, warnings = read_all(path)
         assert samples.shape[1] == pytest.approx(96000, abs=2048)
         assert warnings == []
+
+
+@pytest.mark.parametrize("tag", ["the end", "the length"])
+def test_sound_that_starts_late_in_a_film_is_not_called_cut(tag: str, tmp_path: Path) -> None:
+    """If it failed, films made by mkvmerge would be warned about: it writes how long the sound is, not when it ends."""
+    path = tmp_path / "film.mkv"
+    write_film(path, film_s=7, sound_s=4, late_s=3)
+    content = path.read_bytes()
+    assert b"00:00:07.021" in content
+    if tag == "the length":
+        path.write_bytes(content.replace(b"00:00:07.021", b"00:00:04.021"))
+    samples, warnings = read_all(path)
+    assert samples.shape[1] == pytest.approx(4 * 48000, abs=2048)
+    assert warnings == []
+
+
+def test_subtitles_that_last_longer_than_the_sound_do_not_make_it_cut(tmp_path: Path) -> None:
+    av = pytest.importorskip("av")
+    path = tmp_path / "song.mkv"
+    with av.open(str(path), "w", format="matroska") as output:
+        if not hasattr(output, "add_mux_stream"):
+            pytest.skip("this PyAV writes no subtitles")
+        sound, text = output.add_stream("aac", rate=48000, layout="mono"), output.add_mux_stream("subrip")
+        frame = av.AudioFrame.from_ndarray(music(96000, 1, 48000), format="fltp", layout="mono")
+        frame.sample_rate, frame.pts = 48000, 0
+        for last in (frame, None):
+            output.mux(sound.encode(last))
+        packet = av.Packet(b"la la la")
+        packet.stream, packet.time_base = text, Fraction(1, 1000)
+        packet.pts, packet.dts, packet.duration = 9000, 9000, 1000
+        output.mux(packet)
+    path.write_bytes(path.read_bytes().replace(b"DURATION", b"ANY_NAME"))
+    samples, warnings = read_all(path)
+    assert samples.shape[1] == pytest.approx(96000, abs=2048)
+    assert warnings == []
 
 
 def test_video_without_sound_says_so(tmp_path: Path) -> None:

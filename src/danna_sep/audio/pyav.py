@@ -144,12 +144,13 @@ class PyAvDecoder:
             return self.info.n_frames, rate // 10
         # Matroska tells when the last stream ends, and in tags, if written, when each does.
         end_s = _seconds(self._stream.metadata)
-        n_streams = len(self._container.streams.audio) + len(self._container.streams.video)
-        if end_s is None and n_streams == 1 and self._container.duration is not None:
+        if end_s is None and len(self._container.streams) == 1 and self._container.duration is not None:
             end_s = self._container.duration / 1e6
         if end_s is None:
             return None, 0
-        return max(0, round((end_s - self._first_pts * self._stream.time_base) * rate)), rate
+        # For FFmpeg that is the time of the end, for mkvmerge the length, which a late start makes no shorter.
+        n_late = round(self._first_pts * self._stream.time_base * rate)
+        return max(0, round(end_s * rate) - n_late), rate + max(0, n_late)
 
 
 def _seconds(metadata: dict[str, str]) -> float | None:
