@@ -646,6 +646,41 @@ def test_joined_mp3_files_are_read_to_the_end_of_the_last(tmp_path: Path) -> Non
     assert samples.shape[1] > 40000
 
 
+APE_ITEM = struct.pack("<II", 5000, 0) + b"Cover\0" + bytes(range(250)) * 20
+APE_TAG = [
+    b"APETAGEX" + struct.pack("<IIIIQ", 2000, len(APE_ITEM) + 32, 1, flags, 0) for flags in (0xA0000000, 1 << 31)
+]
+
+# Seen as MPEG layer I: marks of the byte order in front of texts in 16 bits, which follow one another as frames do.
+UTF_16 = (b"\xff\xfeP\0" + bytes(168)) * 3  # of 172 bytes
+
+
+def id3v2(body: bytes) -> bytes:
+    """A tag around a body of less than 2 MiB."""
+    return b"ID3\3\0\0" + bytes((0, len(body) >> 14, len(body) >> 7 & 127, len(body) & 127)) + body
+
+
+@pytest.mark.parametrize("has_count", [False, True])
+@pytest.mark.parametrize("between", ["ID3v2", "UTF-16", "ID3v1 and UTF-16", "APE, ID3v1 and ID3v2"])
+def test_tags_between_the_parts_of_a_joined_mp3_are_no_damage(between: str, has_count: bool, tmp_path: Path) -> None:
+    """If it failed, joined songs with tags would be warned about, or refused for what stands in their tags."""
+    path = tmp_path / "song.mp3"
+    content = mp3(music(20000), path)
+    content = content if has_count else without_xing(content)
+    path.write_bytes(content + content)
+    whole, before = read_all(path)
+    tags = {
+        "ID3v2": id3v2(b"TIT2\0\0\0\6\0\0\0Title" + bytes(2048)),
+        "UTF-16": id3v2(UTF_16 + bytes(2000)),
+        "ID3v1 and UTF-16": b"TAG" + bytes(125) + id3v2(UTF_16 + bytes(2000)),
+        "APE, ID3v1 and ID3v2": APE_TAG[0] + APE_ITEM + APE_TAG[1] + b"TAG" + bytes(125) + id3v2(bytes(2000)),
+    }
+    path.write_bytes(content + tags[between] + content)
+    samples, warnings = read_all(path)
+    np.testing.assert_array_equal(samples, whole)
+    assert warnings == before
+
+
 @pytest.mark.parametrize(("rate_hz", "n_channels"), [(48000, 2), (22050, 2), (RATE_HZ, 1)])
 @pytest.mark.parametrize("between", [b"", b"ID3\4\0\0\0\0\0\x0a" + bytes(10), b"TAG" + bytes(125)])
 @pytest.mark.parametrize("goes_back", [False, True])
@@ -684,10 +719,6 @@ def test_damage_up_to_the_end_of_an_mp3_without_a_count_is_reported(
     assert warnings[0].endswith(f"; {samples.shape[1]} frames could be decoded")
 
 
-APE_ITEM = struct.pack("<II", 5000, 0) + b"Cover\0" + bytes(range(250)) * 20
-APE_TAG = [
-    b"APETAGEX" + struct.pack("<IIIIQ", 2000, len(APE_ITEM) + 32, 1, flags, 0) for flags in (0xA0000000, 1 << 31)
-]
 LYRICS = b"LYRICSBEGIN" + b"LYR02000" + b"la " * 666
 
 

@@ -116,9 +116,13 @@ def _scan(data: mmap.mmap, path: Path) -> _Scan | None:
                 _forget(data, position)
                 forgotten = position
         following = find_chain(data, previous + 4, kind) if position < end else None
-        n_other = n_untagged_bytes(data, position) if following is None else following - position
+        behind = behind_tags(data, position)  # where the next part of a joined file begins
+        if following is None:
+            n_other = n_untagged_bytes(data, position)
+        else:
+            n_other = following - (behind if behind <= following else position)
         if n_other > longest:
-            changed = find_chain(data, position, None)
+            changed = find_chain(data, behind, None)  # in text of 16 bits frames seem to follow one another
             if changed is not None and changed != following:
                 raise UnreadableAudio(
                     f"{path}: sample rate or channels change at {scan.n_frames * kind.n_samples / kind.rate_hz:.1f} s; "
@@ -132,9 +136,10 @@ def _scan(data: mmap.mmap, path: Path) -> _Scan | None:
         if following < position:  # bytes are missing in the last frame: it reaches into the next
             position = previous
             scan.n_frames -= 1
+            n_other = following - position
         if position > first:
             scan.spans.append((first, position))
-        scan.n_damaged += following - position
+        scan.n_damaged += n_other
         position = following
 
 

@@ -1,4 +1,4 @@
-"""Tags in front of and behind MPEG audio, which are no frames."""
+"""Tags in front of, between and behind MPEG audio, which are no frames."""
 
 from __future__ import annotations
 
@@ -12,13 +12,20 @@ _LYRICS_BYTES: Final = 5120  # the longest text of Lyrics3 1.0, and what stands 
 
 
 def behind_tags(data: mmap.mmap, position: int = 0) -> int:
-    """The first byte behind any ID3v2 tags that stand at a position."""
-    while data[position : position + 3] == b"ID3" and len(data) >= position + 10:
-        size = 0
-        for byte in data[position + 6 : position + 10]:
-            size = size << 7 | byte & 0x7F
-        position += 10 + size + (10 if data[position + 5] & 0x10 else 0)
-    return min(position, len(data))
+    """The first byte behind any tags that begin at a position: ID3v2, or APE and ID3v1 of a part that ends there."""
+    while True:
+        head = data[position : position + _APE_BYTES]
+        if head.startswith(b"ID3") and len(head) >= 10:
+            size = 0
+            for byte in head[6:10]:
+                size = size << 7 | byte & 0x7F
+            position += 10 + size + (10 if head[5] & 0x10 else 0)
+        elif head.startswith(b"APETAGEX") and len(head) == _APE_BYTES:
+            position += _APE_BYTES + int.from_bytes(head[12:16], "little")
+        elif head.startswith(b"TAG"):
+            position += _ID3V1_BYTES
+        else:
+            return min(position, len(data))
 
 
 def n_untagged_bytes(data: mmap.mmap, position: int) -> int:
