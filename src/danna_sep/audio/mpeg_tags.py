@@ -31,12 +31,12 @@ def behind_tags(data: mmap.mmap, position: int = 0) -> int:
 def n_untagged_bytes(data: mmap.mmap, position: int) -> int:
     """Bytes from a position up to the file's end that are of no ID3, APE or Lyrics3 tag."""
     end = len(data)
-    while (size := _tag_bytes(data, end)) and size <= end - position:
+    while (size := tag_bytes(data, end)) and size <= end - position:
         end -= size
     return max(0, end - behind_tags(data, position))
 
 
-def _tag_bytes(data: mmap.mmap, end: int) -> int:
+def tag_bytes(data: mmap.mmap | bytes, end: int) -> int:
     """The length of a tag that ends there, 0 if none does."""
     if end >= _ID3V1_BYTES and data[end - _ID3V1_BYTES : end - _ID3V1_BYTES + 3] == b"TAG":
         return _ID3V1_BYTES
