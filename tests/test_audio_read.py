@@ -18,6 +18,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from danna_sep.audio import AudioReader, probe
+from danna_sep.audio.pyav import PyAvDecoder
+from danna_sep.audio.sndfile import SoundFileDecoder
 from danna_sep.errors import AudioError, MissingExtra, NonFiniteAudio, UnreadableAudio, UnsupportedRate
 from ffmpeg_decoder import decoded_by_ffmpeg
 
@@ -589,6 +591,37 @@ def test_what_stands_behind_the_last_page_of_an_ogg_does_no_harm(subtype: str, b
     samples, warnings = read_all(path)
     np.testing.assert_array_equal(samples, whole)
     assert warnings == []
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="open files are not listed here")
+@pytest.mark.parametrize(
+    ("container", "fails"),
+    [
+        ("WAV", "sndfile.declared_frames"),
+        ("OGG", "sndfile.ogg_note"),
+        ("M4A", "pyav.PyAvDecoder._claim"),
+        ("M4A", "pyav._samples"),
+    ],
+)
+def test_nothing_is_left_open_where_a_decoder_fails_as_it_opens(
+    container: str, fails: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If it failed, a folder full of bad files would end in "too many open files", or not be deleted on Windows."""
+    path = tmp_path / f"song.{container.lower()}"
+    if container == "M4A":
+        write_m4a(path, music(5000))
+    else:
+        soundfile.write(path, music(5000).T, RATE_HZ, format=container)
+
+    def fail(*_: object) -> None:
+        raise OSError("the disk is gone")
+
+    monkeypatch.setattr(f"danna_sep.audio.{fails}", fail)
+    with pytest.raises(OSError, match="the disk is gone") as caught:
+        (PyAvDecoder if container == "M4A" else SoundFileDecoder)(path)
+    opened = [file.readlink() for file in Path("/proc/self/fd").iterdir() if file.is_symlink()]
+    assert path not in opened
+    del caught  # till here it has kept alive what might have been closed by the garbage collector
 
 
 @pytest.mark.parametrize("container", ["WAV", "FLAC", "MP3", "OGG", "M4A"])

@@ -58,12 +58,12 @@ class PyAvDecoder:
                 _container_name(path, self._container.format.name),
                 _subtype(self._stream.codec_context.name, first.format.name),
             )
+            self.declared_frames, self.tolerance_frames = self._claim()
+            self._rest: Block = _samples(first)
+            self._n_decoded = first.samples
         except BaseException:
             self.close()
             raise
-        self.declared_frames, self.tolerance_frames = self._claim()
-        self._rest: Block = _samples(first)
-        self._n_decoded = first.samples
 
     def read(self, n_frames: int) -> Block:
         """The next 1 to n_frames frames, (channel, time); no frames at the end."""

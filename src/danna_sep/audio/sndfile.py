@@ -59,10 +59,10 @@ class SoundFileDecoder:
         self._position = 0
         n_channels = self._file.channels
         self._order = vorbis_to_wav(n_channels) if self._file.format == "OGG" else tuple(range(n_channels))
-        if self._file.format == "OGG" and (note := ogg_note(path)):
-            self.notes.append(note)
         self.info = AudioInfo(path, self._file.samplerate, n_channels, known, self._file.format, self._file.subtype)
         try:
+            if self._file.format == "OGG" and (note := ogg_note(path)):
+                self.notes.append(note)
             declared = declared_frames(path)
             self._note_uncounted(path)
         except BaseException:
