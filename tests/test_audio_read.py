@@ -424,12 +424,23 @@ def test_a_wav_whose_header_was_never_completed_is_not_said_to_be_empty(containe
         probe(path)
 
 
+# Longer than what counts as junk.
+INFO = b"LIST" + struct.pack("<I", 400) + b"INFO" + bytes(range(1, 199)) * 2
+XML = b"iXML" + struct.pack("<I", 411) + b"<BWFXML>" * 51 + b"xxx"
+
+
 @pytest.mark.parametrize(
     "behind",
     [
         b"",
         b"\0",
         b"\xff\xff\xff",
+        bytes(5) + INFO,
+        bytes(6) + INFO,
+        XML + b"\0" + INFO,
+        XML + INFO,
+        XML + b"x" + INFO + b"ID3\4",
+        XML + bytes(6) + XML + XML + INFO + bytes(1000),
         b"LIST\4\0\0\0INFO",
         b"id3 \7\0\0\0ID3\4\0\0\0",
         b"LIST\4\0\0\0INFOPEAK\x18\1\0\0" + bytes(range(256)) + bytes(24),
@@ -439,8 +450,12 @@ def test_a_wav_whose_header_was_never_completed_is_not_said_to_be_empty(containe
         bytes(5000),
         b"LIST\4\0\0\0INFO" + bytes(5000),
     ],
-    ids=["nothing", "a zero", "junk", "LIST", "id3", "PEAK", "ID3v2", "APE", "ID3v1", "zeros", "LIST and zeros"],
-)
+    ids=[
+        "nothing", "a zero", "junk", "5 zeros, LIST", "6 zeros, LIST", "iXML, LIST", "iXML without padding, LIST",
+        "iXML with odd padding, LIST", "many chunks", "LIST", "id3", "PEAK", "ID3v2", "APE", "ID3v1", "zeros",
+        "LIST and zeros",
+    ],
+)  # fmt: skip
 @pytest.mark.parametrize("n_frames", [1000, 1001])
 def test_what_else_stands_behind_the_audio_of_a_wav_is_not_warned_about(
     behind: bytes, n_frames: int, tmp_path: Path

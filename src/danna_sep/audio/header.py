@@ -82,25 +82,37 @@ def uncounted_bytes(path: Path) -> int:
             return 0
         if not audio.n_bytes and magic[4:8] == _UNCLOSED_SIZE:
             return 0
-        end = audio.begin + audio.n_bytes
-        # Some programs leave out the byte that makes a length even.
-        n_bytes = min(_unexplained_bytes(file, end), _unexplained_bytes(file, end + audio.n_bytes % 2))
+        n_bytes = _unexplained_bytes(file, audio.begin + audio.n_bytes)
         return n_bytes if n_bytes > _MAX_JUNK_BYTES else 0
 
 
-def _unexplained_bytes(file: BinaryIO, start: int) -> int:
+def _unexplained_bytes(file: BinaryIO, end: int) -> int:
     """Bytes from where chunks stop to make sense up to the file's end, 0 if they are all zero."""
     file_size = os.fstat(file.fileno()).st_size
-    for identifier, size in _chunks(file, start, "<4sI", 0, 2):
-        body = file.tell()
-        if identifier.startswith(_TAGS):
-            return 0
-        is_printable = all(0x20 <= byte < 0x7F for byte in identifier)
-        if not is_printable or identifier in _WHOLE_FILES or body + size > file_size + _COUNTED_TOO_MANY:
-            file.seek(body - 8)
-            is_zero = all(block.count(0) == len(block) for block in iter(lambda: file.read(1 << 20), b""))
-            return 0 if is_zero else file_size - (body - 8)
+    while end < file_size:
+        # Some programs leave out the byte that makes a length even, and in some it is not zero.
+        following = _behind_chunk(file, end, file_size) or _behind_chunk(file, end + 1, file_size)
+        if following is None:
+            return file_size - end
+        end = following
     return 0
+
+
+def _behind_chunk(file: BinaryIO, start: int, file_size: int) -> int | None:
+    """The end of a chunk that begins there or behind zeros, that of the file if none can follow; None for no chunk."""
+    file.seek(start)
+    while (block := file.read(1 << 20)) and block.count(0) == len(block):
+        start += len(block)
+    start += len(block) - len(block.lstrip(b"\0"))
+    file.seek(start)
+    head = file.read(8)
+    if len(head) < 8 or head.startswith(_TAGS):
+        return file_size
+    identifier, size = struct.unpack("<4sI", head)
+    is_printable = all(0x20 <= byte < 0x7F for byte in identifier)
+    if not is_printable or identifier in _WHOLE_FILES or start + 8 + size > file_size + _COUNTED_TOO_MANY:
+        return None
+    return int(start + 8 + size)
 
 
 def _chunks(file: BinaryIO, start: int, layout: str, overhead: int, align: int) -> Iterator[tuple[bytes, int]]:
@@ -136,8 +148,9 @@ def _wav_audio(file: BinaryIO) -> _WavAudio | None:
         if identifier == b"ds64":
             ds64_size = struct.unpack("<QQ", file.read(16))[1]
         elif identifier == b"fmt ":
-            coding, _, _, _, n_bytes = struct.unpack("<HHIIH", file.read(14))
-            block_align = n_bytes if coding in _SIMPLE_CODINGS else 0
+            coding, _, _, _, block_align = struct.unpack("<HHIIH", file.read(14))
+            if coding not in _SIMPLE_CODINGS:
+                block_align = 0
         elif identifier == b"data":
             begin = file.tell()
             if ds64_size is not None and size == 0xFFFFFFFF:
