@@ -150,10 +150,15 @@ def test_ogg_has_its_speakers_in_wav_order(subtype: str, n_channels: int, tmp_pa
 
 
 @pytest.mark.parametrize("n_channels", [3, 4, 6, 8])  # FFmpeg's encoder itself swaps those of 5.0 and 6.1
-def test_surround_opus_of_another_encoder_comes_back_speaker_by_speaker(n_channels: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("family", [1, 255])  # channels that belong to speakers, and such that do not
+def test_surround_opus_of_another_encoder_comes_back_channel_by_channel(
+    n_channels: int, family: int, tmp_path: Path
+) -> None:
     path = tmp_path / "song.opus"
     signal = levels(n_channels)
-    write_m4a(path, signal.astype(np.float32), "libopus", 48000, "ogg", "flt", SURROUND[n_channels])
+    options = {"mapping_family": str(family)}
+    write_m4a(path, signal.astype(np.float32), "libopus", 48000, "ogg", "flt", SURROUND[n_channels], options=options)
+    assert path.read_bytes()[28 + 18] == family
     samples, _ = read_all(path)
     middle = slice(4000, 20000)
     np.testing.assert_allclose(samples[:, middle].std(axis=1), signal[:, middle].std(axis=1), rtol=0.02)
@@ -893,11 +898,12 @@ def write_m4a(
     sample_format: str | None = None,
     layout: str | None = None,
     tags: dict[str, str] | None = None,
+    options: dict[str, str] | None = None,
 ) -> None:
     av = pytest.importorskip("av")
     layout = layout or {1: "mono", 2: "stereo", 6: "5.1"}[len(signal)]
     with av.open(str(path), "w", format=container) as output:
-        stream = output.add_stream(codec, rate=rate_hz, layout=layout)
+        stream = output.add_stream(codec, rate=rate_hz, layout=layout, options=options or {})
         stream.metadata.update(tags or {})
         if codec == "aac":
             stream.bit_rate = 128_000 * len(signal)

@@ -1,7 +1,7 @@
 """The order of channels: everything here has that of WAV files, and only Vorbis and Opus have another.
 
-Reference: Vorbis I specification, section 4.3.9, which RFC 7845 (section 5.1.1.2) takes over for Opus. WAV's order is
-that of the speakers' bits in WAVEFORMATEXTENSIBLE.
+Reference: Vorbis I specification, section 4.3.9, which RFC 7845 (section 5.1.1.2) takes over for Opus, there for
+channels that belong to speakers. WAV's order is that of the speakers' bits in WAVEFORMATEXTENSIBLE.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ _VORBIS_PLACES: Final[dict[int, tuple[int, ...]]] = {
 }
 
 
-def vorbis_to_wav(n_channels: int) -> tuple[int, ...]:
-    """For each channel in WAV order, its index in the order of Vorbis and Opus."""
-    return _VORBIS_PLACES.get(n_channels, tuple(range(n_channels)))
+def vorbis_to_wav(n_channels: int) -> tuple[int, ...] | None:
+    """For each channel in WAV order, its index in the order of Vorbis and Opus; None if the orders are one."""
+    return _VORBIS_PLACES.get(n_channels)
 
 
-def wav_to_vorbis(n_channels: int) -> tuple[int, ...]:
-    """For each channel in the order of Vorbis and Opus, its index in WAV order."""
+def wav_to_vorbis(n_channels: int) -> tuple[int, ...] | None:
+    """For each channel in the order of Vorbis and Opus, its index in WAV order; None if the orders are one."""
     places = vorbis_to_wav(n_channels)
-    return tuple(places.index(channel) for channel in range(n_channels))
+    return None if places is None else tuple(places.index(channel) for channel in range(n_channels))

@@ -60,7 +60,7 @@ def encode(
     name, subtypes, level, mode = _LIBSNDFILE[format]
     tracked = _Tracked(target)
     n_clipped = 0
-    order = wav_to_vorbis(n_channels) if format == "ogg" else tuple(range(n_channels))
+    order = wav_to_vorbis(n_channels) if format == "ogg" else None
     try:
         with soundfile.SoundFile(
             tracked, "w", sample_rate, n_channels, subtypes[bits],
@@ -69,7 +69,8 @@ def encode(
             for block in _spooled(spool, n_channels, n_frames):
                 samples: Samples
                 if bits == "float":
-                    samples = (block[:, order] * np.float32(gain)).astype(np.float32)
+                    ordered = block if order is None else block[:, order]
+                    samples = (ordered * np.float32(gain)).astype(np.float32)
                 else:
                     codes, n = to_integers(block, bits, gain)
                     n_clipped += n

@@ -1,4 +1,7 @@
-"""What libsndfile says nothing about in Ogg files: of several in a row it reads the first, and any may lack its end."""
+"""What libsndfile says nothing about in Ogg files.
+
+Of several in a row it reads the first, any may lack its end, and the channels of Opus need not belong to speakers.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,16 @@ _HEAD_BYTES: Final = 27  # of a page, in front of the sizes of its segments
 _WINDOW_BYTES: Final = 1 << 17  # two pages of the greatest size
 _BEGINS, _ENDS = 2, 4  # flags of a stream's first and last page
 _MAX_JUNK_BYTES: Final = 256  # behind the last page
+_OPUS_FAMILY: Final = 18  # where a header of Opus says what its channels are: 0 and 1 speakers, others anything
 _TAGS: Final = (b"ID3", b"TAG", b"APETAGEX")
+
+
+def has_speakers(path: Path) -> bool:
+    """Whether the channels belong to speakers, whose order is then known: in Vorbis always, in Opus not."""
+    with path.open("rb") as file:
+        head = file.read(_WINDOW_BYTES)
+    opus = head.find(b"OpusHead")
+    return opus < 0 or head[opus + _OPUS_FAMILY : opus + _OPUS_FAMILY + 1] in (b"\0", b"\1")
 
 
 def ogg_note(path: Path) -> str:

@@ -14,7 +14,7 @@ from danna_sep.audio.channel_order import vorbis_to_wav
 from danna_sep.audio.header import declared_frames, uncounted_bytes
 from danna_sep.audio.info import AudioInfo, Block
 from danna_sep.audio.mpeg import repaired_mp3
-from danna_sep.audio.ogg import ogg_note
+from danna_sep.audio.ogg import has_speakers, ogg_note
 from danna_sep.errors import UnreadableAudio
 
 # An MPEG decoder throws away all it decoded within a call that meets a damaged place: ask for little at a time.
@@ -58,11 +58,13 @@ class SoundFileDecoder:
         self._is_mpeg = self._file.subtype.startswith("MPEG")
         self._position = 0
         n_channels = self._file.channels
-        self._order = vorbis_to_wav(n_channels) if self._file.format == "OGG" else tuple(range(n_channels))
+        self._order: tuple[int, ...] | None = None
         self.info = AudioInfo(path, self._file.samplerate, n_channels, known, self._file.format, self._file.subtype)
         try:
-            if self._file.format == "OGG" and (note := ogg_note(path)):
-                self.notes.append(note)
+            if self._file.format == "OGG":
+                self._order = vorbis_to_wav(n_channels) if has_speakers(path) else None
+                if note := ogg_note(path):
+                    self.notes.append(note)
             declared = declared_frames(path)
             self._note_uncounted(path)
         except BaseException:
@@ -91,7 +93,8 @@ class SoundFileDecoder:
                     break
             if n_read:
                 self._position += n_read
-                return np.ascontiguousarray(out[:n_read, self._order].T)
+                block = out[:n_read] if self._order is None else out[:n_read, self._order]
+                return np.ascontiguousarray(block.T)
         return np.empty((self.info.n_channels, 0), dtype=np.float32)
 
     def seek(self, frame: int) -> None:
