@@ -803,6 +803,14 @@ def test_damage_up_to_the_end_of_an_mp3_without_a_count_is_reported(
     assert warnings[0].endswith(f"; {samples.shape[1]} frames could be decoded")
 
 
+def musicmatch_tag(image: bytes, header: bytes = b"") -> bytes:
+    version = b"18273645" + bytes(248)
+    parts = [b"jpg ", struct.pack("<I", len(image)) + image, bytes(4), version, bytes(range(251)) * 31 + bytes(87)]
+    offsets = np.cumsum([1000, *(len(part) for part in parts[:-1])])
+    footer = b"Brava Software Inc.".ljust(32) + b"3.05".ljust(16)
+    return header + b"".join(parts) + struct.pack("<5I", *offsets) + footer
+
+
 LYRICS = b"LYRICSBEGIN" + b"LYR02000" + b"la " * 666
 
 
@@ -815,8 +823,10 @@ LYRICS = b"LYRICSBEGIN" + b"LYR02000" + b"la " * 666
         LYRICS + b"%06dLYRICS200" % len(LYRICS) + b"TAG" + bytes(125),
         LYRICS + b"LYRICSEND" + b"TAG" + bytes(125),
         b"ID3\4\0\0\0\0\x1f\x00" + bytes(range(256)) * 15 + bytes(128),
+        musicmatch_tag(b""),
+        musicmatch_tag(COVER, b"18273645" + bytes(248)) + b"TAG" + bytes(125),
     ],
-    ids=["junk", "APE", "APE and ID3v1", "Lyrics3 2.0", "Lyrics3", "ID3v2"],
+    ids=["junk", "APE", "APE and ID3v1", "Lyrics3 2.0", "Lyrics3", "ID3v2", "MusicMatch", "MusicMatch and ID3v1"],
 )
 @pytest.mark.parametrize("has_count", [False, True])
 def test_tags_behind_an_mp3_are_no_damage(behind: bytes, has_count: bool, tmp_path: Path) -> None:
@@ -830,6 +840,21 @@ def test_tags_behind_an_mp3_are_no_damage(behind: bytes, has_count: bool, tmp_pa
     samples, warnings = read_all(path)
     np.testing.assert_array_equal(samples, whole)
     assert warnings == []
+
+
+@pytest.mark.parametrize("has_count", [False, True])
+@pytest.mark.parametrize("behind", [ape_tag(COVER), ape_tag(COVER) + b"TAG" + bytes(125)], ids=["APE", "APE and ID3v1"])
+def test_a_tag_behind_a_last_frame_that_is_cut_changes_nothing(behind: bytes, has_count: bool, tmp_path: Path) -> None:
+    """If it failed, the cover would be called damaged, or heard as the rest of the frame."""
+    path = tmp_path / "song.mp3"
+    content = mp3(music(20000), path)
+    content = (content if has_count else without_xing(content))[:-60]
+    path.write_bytes(content)
+    whole, before = read_all(path)
+    path.write_bytes(content + behind)
+    samples, warnings = read_all(path)
+    np.testing.assert_array_equal(samples, whole)
+    assert warnings == before
 
 
 @pytest.mark.parametrize("junk", [bytes(50_000), b"\r\nSome text." * 1000])

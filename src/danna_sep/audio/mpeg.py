@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from danna_sep.audio.mpeg_frames import LAYER_III, Kind, find_chain, read_kind
-from danna_sep.audio.mpeg_tags import behind_tags, n_untagged_bytes
+from danna_sep.audio.mpeg_tags import behind_tags, untagged_end
 from danna_sep.errors import UnreadableAudio
 
 _MAX_LEADING_BYTES: Final = 1 << 16  # what is in front of the first frame of a file that is an MP3
@@ -32,6 +32,7 @@ class _Scan:
     n_leading: int  # bytes before the first frame that are no tag
     n_damaged: int  # bytes between frames that are none
     n_behind: int = 0  # bytes behind the last frame that are no tag, if more than a frame has
+    is_cut_by_tag: bool = False  # the last frame; the decoder would take the tag for the rest of it
 
 
 def repaired_mp3(path: Path) -> tuple[io.RawIOBase, str] | None:
@@ -63,7 +64,7 @@ def _view(path: Path, data: mmap.mmap, scan: _Scan) -> tuple[io.RawIOBase, str] 
     first_size = kind.sizes[data[start + 2]]
     pieces: list[bytes | tuple[int, int]] = []
     n_damaged = scan.n_damaged + scan.n_behind
-    needed = bool(n_damaged or scan.n_leading)
+    needed = bool(n_damaged or scan.n_leading or scan.is_cut_by_tag)
     if kind.layer == LAYER_III:
         first = data[start : start + first_size]
         n_declared = _xing_frames(first, kind)
@@ -118,7 +119,9 @@ def _scan(data: mmap.mmap, path: Path) -> _Scan | None:
         following = find_chain(data, previous + 4, kind) if position < end else None
         behind = behind_tags(data, position)  # where the next part of a joined file begins
         if following is None:
-            n_other = n_untagged_bytes(data, position)
+            end = untagged_end(data, previous + 4)
+            n_other = max(0, end - behind)
+            scan.is_cut_by_tag = end < min(position, len(data))
         else:
             n_other = following - (behind if behind <= following else position)
         if n_other > longest:

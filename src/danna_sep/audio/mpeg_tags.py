@@ -8,6 +8,9 @@ from typing import Final
 _ID3V1_BYTES: Final = 128
 _APE_BYTES: Final = 32  # of the footer, and of the header
 _APE_HAS_HEADER: Final = 1 << 31
+_MUSICMATCH: Final = b"18273645"  # begins the header and the version
+_MUSICMATCH_BYTES: Final = 8700  # from the version to the end, at most
+_MUSICMATCH_FOOTER_BYTES: Final = 48
 _LYRICS_BYTES: Final = 5120  # the longest text of Lyrics3 1.0, and what stands around it
 
 
@@ -28,12 +31,12 @@ def behind_tags(data: mmap.mmap, position: int = 0) -> int:
             return min(position, len(data))
 
 
-def n_untagged_bytes(data: mmap.mmap, position: int) -> int:
-    """Bytes from a position up to the file's end that are of no ID3, APE or Lyrics3 tag."""
+def untagged_end(data: mmap.mmap, position: int) -> int:
+    """Where the file ends but for ID3v1, APE, Lyrics3 and MusicMatch tags, which begin at a position or behind it."""
     end = len(data)
-    while (size := tag_bytes(data, end)) and size <= end - position:
+    while 0 < (size := tag_bytes(data, end)) <= end - position:
         end -= size
-    return max(0, end - behind_tags(data, position))
+    return end
 
 
 def tag_bytes(data: mmap.mmap | bytes, end: int) -> int:
@@ -50,4 +53,19 @@ def tag_bytes(data: mmap.mmap | bytes, end: int) -> int:
     if footer.endswith(b"LYRICSEND"):
         begin = data.rfind(b"LYRICSBEGIN", max(0, end - _LYRICS_BYTES), end)
         return end - begin if begin >= 0 else 0
+    if b"Brava Software Inc." in data[max(0, end - _MUSICMATCH_FOOTER_BYTES) : end]:
+        return _musicmatch_bytes(data, end)
     return 0
+
+
+def _musicmatch_bytes(data: mmap.mmap | bytes, end: int) -> int:
+    """The length of a MusicMatch tag: a header or none, an image, the version, texts, where each begins, a footer."""
+    version = data.rfind(_MUSICMATCH, max(0, end - _MUSICMATCH_BYTES), end)
+    offsets = end - _MUSICMATCH_FOOTER_BYTES - 20
+    if version < 0 or offsets < version:
+        return 0
+    image_offset, version_offset = (int.from_bytes(data[at : at + 4], "little") for at in (offsets, offsets + 12))
+    begin = version - max(0, version_offset - image_offset)
+    if data[max(0, begin - 256) : begin].startswith(_MUSICMATCH):
+        begin -= 256
+    return end - begin
