@@ -765,6 +765,17 @@ def test_tags_between_the_parts_of_a_joined_mp3_are_no_damage(between: str, has_
     assert warnings == before
 
 
+def test_a_tag_that_claims_more_than_it_has_hides_nothing_of_a_joined_mp3(tmp_path: Path) -> None:
+    path = tmp_path / "song.mp3"
+    content = mp3(music(20000), path)
+    path.write_bytes(content + content)
+    whole, _ = read_all(path)
+    path.write_bytes(content + id3v2(bytes(5000))[:3000] + content)
+    samples, warnings = read_all(path)
+    np.testing.assert_array_equal(samples, whole)
+    assert "damaged: 3000 bytes" in warnings[0]
+
+
 @pytest.mark.parametrize(("rate_hz", "n_channels"), [(48000, 2), (22050, 2), (RATE_HZ, 1)])
 @pytest.mark.parametrize("between", [b"", b"ID3\4\0\0\0\0\0\x0a" + bytes(10), b"TAG" + bytes(125)])
 @pytest.mark.parametrize("goes_back", [False, True])

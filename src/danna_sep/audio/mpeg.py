@@ -123,7 +123,8 @@ def _scan(data: mmap.mmap, path: Path) -> _Scan | None:
             n_other = max(0, end - behind)
             scan.is_cut_by_tag = end < min(position, len(data))
         else:
-            n_other = following - (behind if behind <= following else position)
+            behind = behind if behind <= following else position  # the size of a tag may be wrong
+            n_other = following - behind
         if n_other > longest:
             changed = find_chain(data, behind, None)  # in text of 16 bits frames seem to follow one another
             if changed is not None and changed != following:
