@@ -260,6 +260,10 @@ def test_doctor(capfd: pytest.CaptureFixture[str], tiny: Path, tmp_path: Path, m
     assert "broken  weights" in outcome.out
     assert "ok      numpy" in outcome.out
     assert "registry.json" in outcome.out
+    monkeypatch.setenv("DANNA_SEP_HOME", str(home / "weights" / "registry.json" / "none"))
+    outcome = call(capfd, "doctor")
+    assert outcome.code == 0, "what ships separates without a folder of one's own"
+    assert "note    own data" in outcome.out
 
 
 def test_failures_are_one_line_and_have_codes() -> None:

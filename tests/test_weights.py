@@ -323,6 +323,18 @@ def test_a_users_entry_goes_before_a_shipped_one(tmp_path: Path) -> None:
     assert weights.load("a").entries["w"][0] == 2.0
 
 
+def test_what_ships_needs_no_folder_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In containers the home folder is often another user's: separating with what ships must not need to look there."""
+    make(tmp_path / "bundle" / "a.safetensors")
+    weights.register_shipped(tmp_path / "bundle")
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("DANNA_SEP_HOME", str(tmp_path / "file"))
+    assert weights.find("a").name == "a.safetensors"
+    assert [result.ok for result in weights.verify()] == [True]
+    with pytest.raises(MissingWeights, match="`danna-sep weights fetch original`"):
+        weights.find("original-xumx")
+
+
 def test_unknown_names_say_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(MissingWeights, match=r"weights fetch original.*weights import FILE"):
         weights.find("original-xumx")
@@ -330,7 +342,7 @@ def test_unknown_names_say_what_to_do(tmp_path: Path) -> None:
         weights.find("provisional-xumx")
     make(tmp_path / "bundle" / "a.safetensors")
     weights.register_shipped(tmp_path / "bundle")
-    with pytest.raises(MissingWeights, match="there are: a"):
+    with pytest.raises(MissingWeights, match="choose one of a"):
         weights.verify("b")
 
 

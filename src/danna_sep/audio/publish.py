@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Final
 
 from danna_sep.errors import WriteFailed
+
+_FULL: Final = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 
 
 def hidden_name(final: Path) -> Path:
@@ -58,9 +62,8 @@ def raising_write_failed(final: Path) -> Iterator[None]:
         yield
     except OSError as error:
         reason = error.strerror or str(error)
-        raise WriteFailed(
-            f"{final.parent}: cannot write {final.name} ({reason}); free some space or choose another folder"
-        ) from error
+        advice = "free some space or choose another folder" if error.errno in _FULL else "choose another folder"
+        raise WriteFailed(f"{final.parent}: cannot write {final.name} ({reason}); {advice}") from error
     except WriteFailed as error:
         if str(final.parent) in str(error):
             raise

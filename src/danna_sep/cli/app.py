@@ -119,7 +119,8 @@ def separate(
         str | None, typer.Option(metavar="STEM", help="This stem, and the song without it as 'accompaniment'.")
     ] = None,
     preset: Annotated[
-        str, typer.Option(metavar="NAME|FILE", help="The system; see `danna-sep presets`. Or a preset file.")
+        str,
+        typer.Option(metavar="NAME|FILE", help="The system; see `danna-sep presets`. Or its file, or weights'."),
     ] = "danna",
     shifts: Annotated[int, typer.Option(min=1, metavar="N", help="Average N runs of Demucs: slower, better.")] = 1,
     segment: Annotated[

@@ -8,7 +8,7 @@ from pathlib import Path
 from danna_sep import weights
 from danna_sep.cli.failures import OK, UNEXPECTED
 from danna_sep.cli.render import json_line, say, table
-from danna_sep.errors import WeightsError
+from danna_sep.errors import MissingWeights, WeightsError
 
 
 def list_presets() -> None:
@@ -22,8 +22,10 @@ def list_presets() -> None:
             for wanted in preset.weights.values():
                 weights.find(wanted)
             state = "ready"
+        except MissingWeights:
+            state = "weights not on this machine"
         except WeightsError:
-            state = "weights missing or damaged"
+            state = "weights damaged"
         rows.append((name, state, preset.summary))
     for plugin in plugins.known().values():
         if plugin.name not in PRESETS:  # a preset's name goes first

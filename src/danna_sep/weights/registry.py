@@ -29,6 +29,10 @@ _GET_ORIGINAL = "`danna-sep weights fetch original` or `danna-sep weights import
 _verified: set[tuple[str, int, int, str]] = set()
 
 
+class _Unreachable(CorruptWeights):
+    """A registry that this user cannot read."""
+
+
 @dataclass(frozen=True)
 class WeightsEntry:
     """A registered weights file; `filename` lies beside the registry."""
@@ -195,15 +199,23 @@ def _described(name: str, path: Path, notes: Mapping[str, str | None]) -> Weight
 
 def _registered() -> dict[str, tuple[WeightsEntry, Path]]:
     """Entry and folder by name."""
-    folders = (shipped_folder(), user_folder())
-    return {entry.name: (entry, folder) for folder in folders for entry in _read_registry(folder / _REGISTRY)}
+    shipped, own = shipped_folder(), user_folder()
+    try:
+        users = _read_registry(own / _REGISTRY)
+    except _Unreachable:  # as in a container whose user may not enter the home folder: what ships needs nothing there
+        users = []
+    by_folder = ((shipped, _read_registry(shipped / _REGISTRY)), (own, users))
+    return {entry.name: (entry, folder) for folder, found in by_folder for entry in found}
 
 
 def _lookup(name: str) -> tuple[WeightsEntry, Path]:
     known = _registered()
     if name not in known:
-        listed = f" (there are: {', '.join(known)})" if known and not name.startswith("original") else ""
-        raise MissingWeights(f"no weights {name!r} on this machine{listed}; {_remedy(name, shipped_folder())}")
+        if name.startswith("original"):
+            advice = f"fetch or import them: {_GET_ORIGINAL}"
+        else:
+            advice = f"choose one of {', '.join(known)}" if known else "reinstall danna-sep"
+        raise MissingWeights(f"no weights {name!r} on this machine; {advice}")
     return known[name]
 
 
@@ -222,7 +234,8 @@ def _read_registry(path: Path) -> list[WeightsEntry]:
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise CorruptWeights(f"{path}: cannot be read ({error.strerror or error})") from error
+        reason = error.strerror or error
+        raise _Unreachable(f"{path}: cannot be read ({reason}); DANNA_SEP_HOME names another folder") from error
     except (ValueError, TypeError, KeyError) as error:
         raise CorruptWeights(f"{path}: not a registry of weights; remove it and import the weights again") from error
 
