@@ -129,6 +129,15 @@ def test_what_nobody_foresaw_stops_one_file_only(
     stems_of(tmp_path / "out" / "good")
 
 
+@pytest.mark.parametrize(("typed", "meant"), [("doctro", "doctor"), ("preset", "presets"), ("evalute", "evaluate")])
+def test_a_mistyped_command(capfd: pytest.CaptureFixture[str], typed: str, meant: str) -> None:
+    """It is no song, and to say that there is no such file would send its user looking for one."""
+    outcome = call(capfd, typed)
+    assert outcome.code == 2
+    assert f"did you mean {meant}?" in outcome.err
+    assert typed in outcome.err
+
+
 def test_options_reach_the_result(capfd: pytest.CaptureFixture[str], tiny: Path, tmp_path: Path) -> None:
     """Each option of the output must do what its help says."""
     path, out = song(tmp_path / "a.wav", n_frames=5000, subtype="PCM_24"), tmp_path / "out"

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -49,6 +50,9 @@ class _SeparateByDefault(TyperGroup):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         own = {name for parameter in self.get_params(ctx) for name in parameter.opts}
         if args and args[0] not in {*self.commands, *own}:
+            meant = get_close_matches(args[0], self.commands, 1, 0.75)
+            if meant and not args[0].startswith("-") and not os.path.lexists(args[0]):
+                raise typer.BadParameter(f"neither a file nor a command; did you mean {meant[0]}?", param_hint=args[0])
             args = ["separate", *args]
         return super().parse_args(ctx, args)
 
