@@ -263,13 +263,29 @@ def test_songs_are_heard_as_they_are_separated(songs_folder: Path) -> None:
 def test_sources_that_are_not_annotated_do_not_count(tmp_path: Path) -> None:
     """A stem that nobody wrote down is unknown, not silent: nothing must be fitted to zeros."""
     write_song(tmp_path / "full", 0)
-    write_song(tmp_path / "no bass", 1, ("drums", "vocals"))
+    stems = write_song(tmp_path / "no bass", 1, ("drums", "vocals"))
+    soundfile.write(tmp_path / "no bass" / "mixture.wav", stems.sum(0).T, 44100, subtype="FLOAT")
     grams = hear({"a": Shares(1, 1, 1, 1)}, find_songs(tmp_path))
     assert [gram.source for gram in grams if gram.song == "no bass"] == ["drums", "vocals"]
     report = fit_blend(grams)
     assert report.fits["bass"].songs == ("full",)
     assert report.fits["drums"].songs == ("full", "no bass")
     assert "cross-validated" not in report.fits["bass"].sdr_db
+
+
+def test_what_separators_hear_is_a_song(songs_folder: Path, tmp_path: Path) -> None:
+    """Some of the stems are none, and nothing is separated before that is said; finished stems need no mixture."""
+
+    class Heard(Shares):
+        def __call__(self, mixture: Tensor) -> Tensor:
+            raise AssertionError("heard")
+
+    write_song(songs_folder / "a song less", 3, ("drums", "vocals"))
+    songs = find_songs(songs_folder)
+    finished = stem_folder(songs_folder)
+    with pytest.raises(SongsError, match="a song less: bass, other not annotated and no mixture file"):
+        hear({"a": Heard(1, 1, 1, 1), "finished": finished}, songs)
+    assert len(hear({"finished": finished}, songs)) == 2 + 3 * 4
 
 
 def test_silent_stems_are_named_and_not_counted(tmp_path: Path) -> None:

@@ -25,9 +25,9 @@ def write_song(folder: Path, seed: int, sources: tuple[str, ...] = SOURCES, gain
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    write_song(tmp_path / "data" / "test" / "One", 1, ("bass", "vocals"))
-    write_song(tmp_path / "data" / "test" / "Two", 2, ("bass", "vocals"))
-    write_song(tmp_path / "data" / "train" / "Three", 3, ("bass", "vocals"))
+    write_song(tmp_path / "data" / "test" / "One", 1, ("bass", "vocals", "mixture"))
+    write_song(tmp_path / "data" / "test" / "Two", 2, ("bass", "vocals", "mixture"))
+    write_song(tmp_path / "data" / "train" / "Three", 3, ("bass", "vocals", "mixture"))
     return tmp_path / "data"
 
 
@@ -52,6 +52,26 @@ def test_a_preset_from_end_to_end(capfd: pytest.CaptureFixture[str], tiny: Path,
     assert refused.code == 3
     assert "--overwrite" in refused.complaint()
     assert written[0].read_bytes() == before
+
+
+def test_a_song_without_a_mixture_fails_alone(
+    capfd: pytest.CaptureFixture[str], tiny: Path, data: Path, tmp_path: Path
+) -> None:
+    """The sum of two stems is no song: figures of it would look like any others."""
+    (data / "test" / "Two" / "mixture.wav").unlink()
+    command = ("--data", data, "--split", "test", "--out", tmp_path / "out", "--only-mdx")
+    outcome = call(capfd, "evaluate", "unet", *command, "--segment", "1.2")
+    assert outcome.code == 2
+    assert outcome.err.splitlines() == [
+        "danna-sep: Two: drums, other not annotated and no mixture file; "
+        "add mixture.wav, or list them as silent in songs.json",
+        "danna-sep: 1 evaluated, 1 failed: these are not in the figures",
+    ]
+    content = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert [song["name"] for song in content["songs"]] == ["One"]
+    for name, seed in (("One", 1), ("Two", 2)):
+        write_song(tmp_path / "stems" / name, seed, ("bass", "vocals"), gain=0.5)
+    assert call(capfd, "evaluate", tmp_path / "stems", *command, "--overwrite").code == 0
 
 
 def test_stems_of_any_separator(capfd: pytest.CaptureFixture[str], data: Path, tmp_path: Path) -> None:

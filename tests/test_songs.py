@@ -215,6 +215,18 @@ def test_a_bad_manifest_is_refused(tmp_path: Path, songs: object, said: str) -> 
     assert str(tmp_path / "songs.json") in str(caught.value)
 
 
+def test_the_mixture_is_known_or_it_is_not(tmp_path: Path) -> None:
+    """A source that is annotated as silent adds nothing to the sum; one that is not annotated may add anything."""
+    drums = (StemFile(song_folder(tmp_path, ("drums",)) / "drums.wav"),)
+    Song("a", dict.fromkeys(SOURCES, drums)).check_mixture()
+    Song("a", {"drums": drums}, silent=frozenset(SOURCES[1:])).check_mixture()
+    Song("a", {"drums": drums, "mixture": drums}).check_mixture()
+    with pytest.raises(SongsError, match=r"^a: bass, other not annotated .* list them as silent in songs\.json$"):
+        Song("a", {"drums": drums}, silent=frozenset(["vocals"])).check_mixture()
+    with pytest.raises(SongsError, match=r"^a: bass not annotated .* list it as silent in songs\.json$"):
+        Song("a", {"drums": drums}, silent=frozenset(["vocals", "other"])).check_mixture()
+
+
 def test_what_holds_no_songs_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SongsError, match="no such folder"):
         find_songs(tmp_path / "nowhere")

@@ -19,7 +19,7 @@ import numpy as np
 
 from danna_sep.errors import ConfigError, SongsError
 from danna_sep.evaluation import blend_weights
-from danna_sep.evaluation.estimates import WHOLE, Estimator, Span, aligned, check_stems, narrowed
+from danna_sep.evaluation.estimates import WHOLE, Estimator, Span, StemFolder, aligned, check_stems, narrowed
 from danna_sep.evaluation.gram import Gram
 from danna_sep.songs import Song
 from danna_sep.types import SAMPLE_RATE, SOURCES
@@ -102,7 +102,7 @@ def hear(
         One for each song and annotated source that any of the estimators has.
 
     Raises:
-        SongsError: Stems that are missing from a folder of finished ones.
+        SongsError: Stems that are missing from a folder of finished ones, or songs without a mixture to separate.
         ConfigError: A span out of range, nothing to separate with, or estimates that are not finite.
         Cancelled: When `cancelled` said so.
     """
@@ -113,6 +113,9 @@ def hear(
     if not estimators:
         raise ConfigError("no separators to blend")
     check_stems(estimators, songs)
+    if not all(isinstance(estimator, StemFolder) for estimator in estimators.values()):
+        for song in songs:
+            song.check_mixture()
     annotated = {source for song in songs for source in song.annotated}
     estimators = {name: narrowed(estimator, sorted(annotated)) for name, estimator in estimators.items()}
     total_s = sum(span.of(song)[1] for song in songs) / SAMPLE_RATE

@@ -70,7 +70,7 @@ def evaluate_song(
 
     Raises:
         AudioError: A file of the song that cannot be read.
-        SongsError: Nothing to compare, or stems that are not as long as the song.
+        SongsError: Nothing to compare, no mixture to separate, or stems that are not as long as the song.
         WriteFailed: No space for temporary files.
         Cancelled: When `cancelled` said so.
     """

@@ -98,7 +98,12 @@ class PresetSystem:
     def stems(
         self, song: Song, mixture: Iterator[Samples], cancelled: Callable[[], bool]
     ) -> Iterator[Mapping[str, Samples]]:
-        """See `System`."""
+        """See `System`.
+
+        Raises:
+            SongsError: The song's mixture is not known; some of its stems would be separated in its place.
+        """
+        song.check_mixture()
         plan = audio.channel_plan(2, "error", song.name)
         return stems_of_blocks(mixture, SAMPLE_RATE, plan, self.separator, self._used, cancelled=cancelled)
 

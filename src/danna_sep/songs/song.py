@@ -50,7 +50,8 @@ class Song:
     Attributes:
         name: As the folder or the manifest calls it.
         files: For a source, the files whose sum is its stem; a source that is not a key, and not in `silent`, is not
-            annotated. Under "mixture" the mixture, if there is a file of it: else it is the sum of the stems.
+            annotated. Under "mixture" the mixture, if there is a file of it: else it is the sum of the stems, which is
+            all of the song only where all sources are annotated (`check_mixture`).
         silent: Sources that are annotated as not being in the song.
         split: "train", "valid" or "test"; None where nothing tells.
         odds: How often training with mixed stems draws it, in relation to other songs.
@@ -66,6 +67,15 @@ class Song:
     def annotated(self) -> tuple[str, ...]:
         """Sources whose stems are known, in the order of SOURCES."""
         return tuple(source for source in SOURCES if source in self.files or source in self.silent)
+
+    def check_mixture(self) -> None:
+        """Raise SongsError where the mixture is not known: no file of it, nor all sources, whose sum it would be."""
+        missing = [source for source in SOURCES if source not in self.annotated]
+        if missing and MIXTURE not in self.files:
+            raise SongsError(
+                f"{self.name}: {', '.join(missing)} not annotated and no mixture file; add mixture.wav, or list "
+                f"{'it' if len(missing) == 1 else 'them'} as silent in songs.json"
+            )
 
     @cached_property
     def n_frames(self) -> int:
