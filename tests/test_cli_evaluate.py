@@ -100,6 +100,22 @@ def test_stems_of_any_separator(capfd: pytest.CaptureFixture[str], data: Path, t
     assert events[-1]["written"] == [str(tmp_path / "out" / "results.json"), *events[-1]["written"][1:]]
 
 
+def test_what_is_nearly_silent_is_said(capfd: pytest.CaptureFixture[str], data: Path, tmp_path: Path) -> None:
+    for name, seed in (("One", 1), ("Two", 2)):
+        write_song(tmp_path / "stems" / name, seed, ("bass", "vocals"), gain=0.5)
+    write_song(data / "test" / "Two", 2, ("bass",), gain=0.001)
+    command = ("evaluate", tmp_path / "stems", "--data", data, "--split", "test", "--only-mdx", "--overwrite")
+    outcome = call(capfd, *command, "--out", tmp_path / "out")
+    assert outcome.code == 0
+    said = "bass below -60 dB, not counted in the SDR of MDX 2021: Two"
+    assert outcome.complaint() == f"danna-sep: warning: {said}"
+    content = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert content["aggregate"]["mdx_sdr_db"]["bass"] == pytest.approx(6.02, abs=0.01)
+    assert content["aggregate"]["n_songs"]["bass"] == 1
+    events = call(capfd, *command, "--out", tmp_path / "out", "--json").events
+    assert {"event": "warning", "message": said} in events
+
+
 def test_wrong_usage(capfd: pytest.CaptureFixture[str], tiny: Path, data: Path, tmp_path: Path) -> None:
     """Refused before anything is computed or written."""
     out = tmp_path / "out"

@@ -168,6 +168,8 @@ def test_stems_of_nobody_are_said(data: Path, tmp_path: Path, capfd: pytest.Capt
     assert shown.code == 0
     for source in ("drums", "bass", "other"):
         assert f"no weights for {source}" in shown.err
+    soundfile.write(data / "one" / "vocals.wav", np.zeros((66150, 2)), 44100)
+    assert "warning: vocals below -60 dB, not counted: one" in call(capfd, "fit-blend", folder, "--data", data).err
     for each in ("one", "two"):
         soundfile.write(data / each / "vocals.wav", np.zeros((66150, 2)), 44100)
     shown = call(capfd, "fit-blend", folder, "--data", data)

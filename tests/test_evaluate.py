@@ -100,7 +100,21 @@ def test_sources_are_rounded_to_16_bits(tmp_path: Path) -> None:
     result = evaluate_song(only_song(tmp_path / "data"), StemFolder(tmp_path / "stems"))
     assert result.mdx_sdr_db["vocals"] is None
     assert result.bss_eval_db("vocals") is None
+    assert result.silent == ("vocals",)
     assert None not in result.windows["drums"]["SDR"]
+
+
+@pytest.mark.parametrize(("gain", "counts"), [(10 ** (-39 / 20), True), (10 ** (-41 / 20), False)])
+def test_a_source_below_60_db_has_no_sdr_of_mdx(tmp_path: Path, gain: float, counts: bool) -> None:
+    """Noise at -20 dB and a gain: one ratio to next to nothing would spoil a mean. BSS Eval keeps museval's rule."""
+    stems = {"drums": samples(0), "vocals": gain * samples(3)}
+    write_stems(tmp_path / "data" / "One", stems)
+    write_stems(tmp_path / "stems" / "One", estimated(stems))
+    result = evaluate_song(only_song(tmp_path / "data"), StemFolder(tmp_path / "stems"))
+    assert result.silent == (() if counts else ("vocals",))
+    assert (result.mdx_sdr_db["vocals"] is not None) is counts
+    assert result.mdx_sdr_db["drums"] is not None
+    assert None not in result.windows["vocals"]["SDR"]
 
 
 def test_what_is_not_annotated_or_not_separated_is_left_out(tmp_path: Path) -> None:
@@ -324,7 +338,7 @@ def some_results() -> Results:
     windows = {"SDR": (1.5, None, 3.5), "ISR": (1.0, None, 2.0), "SIR": (None, None, None), "SAR": (0.0, None, -4.0)}
     mdx = {"drums": 1.0, "bass": None, "other": -2.0, "vocals": 3.123456789}
     one = SongResult("One <script>", None, 44100, ("drums", "other", "vocals"), mdx, {"drums": windows})
-    two = SongResult("Zwei “ü”", "test", 88200, SOURCES, dict.fromkeys(SOURCES, 2.0), {"drums": windows})
+    two = SongResult("Zwei “ü”", "test", 88200, SOURCES, dict.fromkeys(SOURCES, 2.0), {"drums": windows}, ("bass",))
     about = {"kind": "preset", "name": "danna", "weights": {"unet": {"name": "x", "sha256": "0" * 64}}}
     return Results(about, {"name": "data", "split": None}, [one, two], [Failed("Bad", "Bad: no & such file")])
 
@@ -352,6 +366,9 @@ def test_results_survive_their_file(tmp_path: Path) -> None:
     assert again.songs[1] == results.songs[1]
     assert again.failed == list(results.failed)
     assert again.system == results.system
+    del content["songs"][1]["silent"]  # as earlier versions wrote it
+    (tmp_path / "earlier.json").write_text(json.dumps(content))
+    assert read_results(tmp_path / "earlier.json").songs[1].silent == ()
     write_results(tmp_path / "again.json", again)
     assert (tmp_path / "again.json").read_text() == path.read_text()
 

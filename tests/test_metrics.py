@@ -9,7 +9,8 @@ import pytest
 import torch
 from fill import stems
 
-from danna_sep.evaluation.metrics import mdx_sdr_db
+from danna_sep.evaluation.gram import Gram
+from danna_sep.evaluation.metrics import is_silent, mdx_sdr_db
 
 GOLDEN = json.loads((Path(__file__).parent / "reference" / "losses.json").read_text())
 
@@ -24,3 +25,14 @@ def test_mdx_sdr_in_closed_form() -> None:
     signal = torch.randn(4, 2, 44100)
     assert mdx_sdr_db(signal, signal / 2).tolist() == pytest.approx([20 * torch.log10(torch.tensor(2.0)).item()] * 4)
     assert mdx_sdr_db(torch.zeros(4, 2, 9), torch.zeros(4, 2, 9)).tolist() == [0] * 4
+
+
+def test_one_rule_says_what_is_silent() -> None:
+    """Full scale is a mean square of 1; blends must be fitted on what figures count, and on nothing else."""
+    for level_db, silent in ((-59.9, False), (-60.1, True), (-102, True)):
+        reference = torch.full((2, 1000), 10 ** (level_db / 20), dtype=torch.float64)
+        assert is_silent(float(reference.square().sum()), reference.numel()) is silent
+        gram = Gram("song", "vocals", ("a",))
+        gram.add(reference[None].numpy(), reference.numpy())
+        assert gram.silent is silent
+    assert is_silent(0, 0)

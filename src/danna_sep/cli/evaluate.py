@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from danna_sep.cli.failures import OK, complain, exit_code, message
 from danna_sep.cli.interrupt import Interrupt
-from danna_sep.cli.render_evaluation import Show, choose
+from danna_sep.cli.render_evaluation import Show, choose, not_counted
 from danna_sep.errors import Cancelled, ConfigError
+from danna_sep.types import SOURCES
 
 if TYPE_CHECKING:
     from danna_sep.evaluation.evaluate import Failure
@@ -84,6 +85,9 @@ def _evaluate(request: Request, show: Show, interrupt: Interrupt) -> int:
             done.append(outcome)
             show.song(outcome)
     results = _results(description, request, done, failures)
+    for source in SOURCES:
+        if silent := [song.name for song in results.songs if source in song.silent]:
+            show.warning(not_counted(source, silent, "the SDR of MDX 2021"))
     written = report.write_report(request.out_dir, results) if done else []
     code = exit_code(failures[0].error) if failures else OK
     show.end(results, written, code)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from danna_sep.cli.failures import complain, one_line
 from danna_sep.cli.render import json_line, say, table
+from danna_sep.cli.render_evaluation import not_counted
 from danna_sep.types import SOURCES
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def show(report: BlendReport, precision: str, out: Path | None) -> None:
         if source not in report.fits:
             complain(f"warning: no weights for {source}: no song where it can be heard, or no separator has it")
         elif silent := report.fits[source].silent:
-            complain(f"warning: {source} below -60 dB, not counted: {', '.join(silent)}")
+            complain(f"warning: {not_counted(source, silent)}")
     if out is not None:
         say("")
         say(str(out))

@@ -138,6 +138,13 @@ def choose(as_json: bool, verbose: bool) -> Show:
     return JsonLines() if as_json else Tables(verbose)
 
 
+def not_counted(source: str, songs: Sequence[str], measure: str = "") -> str:
+    """What to say of songs in which a source is too quiet for a ratio to it."""
+    from danna_sep.evaluation.metrics import SILENT_DB
+
+    return f"{source} below {SILENT_DB} dB, not counted{measure and f' in {measure}'}: {', '.join(songs)}"
+
+
 def show_comparison(comparison: Comparison, as_json: bool) -> None:
     """Differences with their intervals."""
     from danna_sep.evaluation.compare import MIN_SONGS

@@ -24,7 +24,7 @@ from torch import Tensor
 from danna_sep import allocator
 from danna_sep.errors import Cancelled, DannaSepError, SongsError
 from danna_sep.evaluation.bss_eval import bss_eval_of_blocks
-from danna_sep.evaluation.metrics import mdx_energies, mdx_ratio_db
+from danna_sep.evaluation.metrics import is_silent, mdx_energies, mdx_ratio_db
 from danna_sep.evaluation.results import MEASURES, SongResult, finite
 from danna_sep.evaluation.spool import Spool
 from danna_sep.evaluation.systems import System
@@ -60,7 +60,8 @@ def evaluate_song(
     """Measure a system's stems of one song.
 
     Sources are rounded to 16 bits first, see `bss_eval`. A source has no value (None) where the song does not annotate
-    it or is silent in it, or the system does not give it.
+    it or is silent in it, or the system does not give it. What is silent, BSS Eval says as museval does: all zeros; in
+    the SDR of MDX 2021 it is what lies below -60 dB, see `metrics.is_silent`.
 
     Args:
         song: Which.
@@ -90,7 +91,7 @@ def evaluate_song(
             both = zip(references.blocks(_MEASURED), estimates.blocks(_MEASURED), strict=True)
             return ((torch.from_numpy(reference), torch.from_numpy(estimate)) for reference, estimate in both)
 
-        mdx = _mdx(blocks(), targets, check)
+        mdx, silent = _mdx(blocks(), targets, check)
         windows: dict[str, dict[str, tuple[float | None, ...]]] = {}
         if not only_mdx:
             values = bss_eval_of_blocks(blocks, targets, check=check).tolist()
@@ -106,6 +107,7 @@ def evaluate_song(
         annotated=song.annotated,
         mdx_sdr_db={source: mdx[judged.index(source)] if source in judged else None for source in SOURCES},
         windows=windows,
+        silent=tuple(source for source, is_so in zip(judged, silent, strict=True) if is_so),
     )
 
 
@@ -195,14 +197,18 @@ def _spooled(
 
 def _mdx(
     blocks: Iterator[tuple[Tensor, Tensor]], targets: Sequence[int], check: Callable[[], object]
-) -> list[float | None]:
+) -> tuple[list[float | None], list[bool]]:
+    """Ratios in dB, None for references that are silent; and which of them are."""
+    n_values = 0
     signal = distortion = torch.zeros(len(targets), dtype=torch.float64)
     for references, estimates in blocks:
         check()
         energies = mdx_energies(references[list(targets)], estimates)
         signal, distortion = signal + energies[0], distortion + energies[1]
+        n_values += references.shape[-2] * references.shape[-1]
     ratios: list[float] = mdx_ratio_db(signal, distortion).tolist()
-    return [ratio if energy else None for ratio, energy in zip(ratios, signal.tolist(), strict=True)]
+    silent = [is_silent(energy, n_values) for energy in signal.tolist()]
+    return [None if is_so else ratio for ratio, is_so in zip(ratios, silent, strict=True)], silent
 
 
 def _attempt(

@@ -15,10 +15,11 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from danna_sep.evaluation.metrics import is_silent
+
 Matrix = npt.NDArray[np.float64]
 Vector = npt.NDArray[np.float64]
 
-_SILENT_MEAN_SQUARE = 1e-6
 MDX_EPSILON = 1e-7
 """Added to energies in the challenge's ratio."""
 
@@ -66,7 +67,7 @@ class Gram:
     @property
     def silent(self) -> bool:
         """Whether the reference lies below -60 dB of full scale in the mean: then a ratio to it tells nothing."""
-        return self.energy <= _SILENT_MEAN_SQUARE * max(1, self.n_values)
+        return is_silent(self.energy, self.n_values)
 
     def error(self, weights: Vector) -> float:
         """Squared error of the blend with these weights."""

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from danna_sep.shapes import Stems
+
+SILENT_DB: Final = -60
+"""Mean square, dB of full scale, up to which a reference counts as silent: a ratio to it tells nothing."""
 
 
 def mdx_sdr_db(reference: Stems, estimate: Stems) -> Float[Tensor, "*batch source"]:
@@ -33,3 +38,13 @@ def mdx_ratio_db(
 ) -> Float[Tensor, "*batch source"]:
     """The ratio of the energies of whole tracks, dB."""
     return 10 * torch.log10((signal + 1e-7) / (distortion + 1e-7))
+
+
+def is_silent(energy: float, n_values: int) -> bool:
+    """Whether a reference is too quiet for a ratio to it.
+
+    Args:
+        energy: Sum of its squares.
+        n_values: Samples of all channels.
+    """
+    return energy <= 10 ** (SILENT_DB / 10) * max(1, n_values)

@@ -2,15 +2,15 @@
 
     {"format": "danna-sep evaluation", "version": 1, "package": "danna-sep 2.0.0",
      "system": {...}, "data": {"name": ..., "split": ...}, "failed": [{"name": ..., "message": ...}],
-     "songs": [{"name": ..., "split": ..., "n_frames": ..., "annotated": [...],
+     "songs": [{"name": ..., "split": ..., "n_frames": ..., "annotated": [...], "silent": [...],
                 "mdx_sdr_db": {"drums": 5.1, ...},
                 "bss_eval_db": {"drums": {"SDR": 5.3, "ISR": ..., "SIR": ..., "SAR": ...}, ...},
                 "windows_db": {"drums": {"SDR": [5.0, null, ...], ...}, ...}}, ...],
      "aggregate": {"mdx_sdr_db": {"drums": 5.2, ..., "mean": 6.0}, "n_songs": {"drums": 50, ...},
                    "bss_eval_db": {"SDR": {"drums": 5.4, ..., "mean": 6.2}, ...}}}
 
-All ratios are in dB. null stands for what has no value: a silent or infinite window, a source that is not annotated, a
-mean of sources one of which has no value. What the windows decide (`bss_eval_db`, `aggregate`) is written for
+All ratios are in dB. null stands for what has no value: a silent or infinite window, a source that is not annotated or
+silent, a mean of sources one of which has no value. What the windows decide (`bss_eval_db`, `aggregate`) is written for
 other readers, and computed anew here.
 """
 
@@ -51,6 +51,7 @@ class SongResult:
         mdx_sdr_db: For each of the four sources.
         windows: For each source that was judged, for each measure of BSS Eval, a value per window, dB; empty if BSS
             Eval was left out.
+        silent: Sources that were judged and are too quiet for the MDX challenge's measure.
     """
 
     name: str
@@ -59,6 +60,7 @@ class SongResult:
     annotated: tuple[str, ...]
     mdx_sdr_db: Mapping[str, float | None]
     windows: Mapping[str, Mapping[str, tuple[float | None, ...]]] = field(default_factory=dict)
+    silent: tuple[str, ...] = ()
 
     @property
     def duration_s(self) -> float:
@@ -130,6 +132,7 @@ def song_summary(song: SongResult) -> dict[str, Any]:
         "split": song.split,
         "n_frames": song.n_frames,
         "annotated": list(song.annotated),
+        "silent": list(song.silent),
         "mdx_sdr_db": _all_rounded(song.mdx_sdr_db),
         "bss_eval_db": {
             source: _all_rounded({measure: song.bss_eval_db(source, measure) for measure in MEASURES})
@@ -228,6 +231,7 @@ def _song(entry: Mapping[str, Any]) -> SongResult:
         annotated=tuple(entry["annotated"]),
         mdx_sdr_db={source: _number(entry["mdx_sdr_db"][source]) for source in SOURCES},
         windows=windows,
+        silent=tuple(entry.get("silent", ())),  # files of earlier versions do not tell
     )
 
 
