@@ -362,7 +362,7 @@ def test_results_survive_their_file(tmp_path: Path) -> None:
     assert content["aggregate"]["bss_eval_db"]["SIR"]["drums"] is None
     assert content["aggregate"]["n_songs"] == {"drums": 2, "bass": 1, "other": 2, "vocals": 2}
     again = read_results(path)
-    assert again == read_results(path.parent)
+    assert again == read_results(path.parent) == read_results(str(path)) == read_results(str(path.parent))
     assert again.songs[1] == results.songs[1]
     assert again.failed == list(results.failed)
     assert again.system == results.system

@@ -187,12 +187,13 @@ def write_results(path: Path, results: Results) -> None:
         file.write(text.encode("ascii"))
 
 
-def read_results(path: Path) -> Results:
+def read_results(path: Path | str) -> Results:
     """Read a results file, or the one in a folder that `danna-sep evaluate` wrote.
 
     Raises:
         EvaluationError: No such file, or not one that this version understands.
     """
+    path = Path(path)
     if path.is_dir():
         path = path / "results.json"
     try:
