@@ -136,6 +136,21 @@ def test_wrong_usage(capfd: pytest.CaptureFixture[str], tiny: Path, data: Path, 
         assert not out.exists()
 
 
+@pytest.mark.parametrize(
+    "option",
+    [("--shifts", 2), ("--segment", 3), ("--overlap", 0.2), ("--whole",), ("--device", "cpu"), ("--precision", "bf16")],
+)
+def test_finished_stems_are_not_separated(
+    capfd: pytest.CaptureFixture[str], data: Path, tmp_path: Path, option: tuple[object, ...]
+) -> None:
+    """Figures in another precision, say, would be believed to be such."""
+    write_song(tmp_path / "stems" / "One", 1, ("bass", "vocals"), gain=0.5)
+    outcome = call(capfd, "evaluate", tmp_path / "stems", "--data", data, "--out", tmp_path / "out", *option)
+    assert outcome.code == 2
+    assert f"holds finished stems, to which {option[0]} cannot apply; leave it away" in outcome.complaint()
+    assert not (tmp_path / "out").exists()
+
+
 def test_weights_and_preset_files(capfd: pytest.CaptureFixture[str], tiny: Path, data: Path, tmp_path: Path) -> None:
     """A training's result is judged as what it is: by its file, a preset file, and its preset."""
     (weights_file,) = tiny.rglob("provisional-unet.safetensors")

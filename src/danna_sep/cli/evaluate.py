@@ -11,6 +11,7 @@ from danna_sep.cli.failures import OK, complain, exit_code, message
 from danna_sep.cli.interrupt import Interrupt
 from danna_sep.cli.render_evaluation import Show, choose, not_counted
 from danna_sep.errors import Cancelled, ConfigError
+from danna_sep.options import DEFAULTS
 from danna_sep.types import SOURCES
 
 if TYPE_CHECKING:
@@ -62,6 +63,8 @@ def _evaluate(request: Request, show: Show, interrupt: Interrupt) -> int:
     options = _options(request)
     report.check_folder(request.out_dir, request.overwrite)
     system = systems.choose(request.system, options)
+    if isinstance(system, systems.StemFolder):
+        _check_options_of_stems(request)
     songs = list(systems.by_name(find_songs(request.data, request.split), request.data).values())
     description = system.describe()
     if not report.can_plot():
@@ -92,6 +95,23 @@ def _evaluate(request: Request, show: Show, interrupt: Interrupt) -> int:
     code = exit_code(failures[0].error) if failures else OK
     show.end(results, written, code)
     return code
+
+
+def _check_options_of_stems(request: Request) -> None:
+    """Raise ConfigError for options of separation, which would do nothing: whoever gave them believes otherwise."""
+    given = {
+        "--shifts": request.shifts != DEFAULTS.shifts,
+        "--segment": request.segment_s is not None,
+        "--overlap": request.overlap != DEFAULTS.overlap,
+        "--whole": request.whole,
+        "--device": request.device != DEFAULTS.device,
+        "--precision": request.precision != DEFAULTS.precision,
+    }
+    if useless := [option for option, is_given in given.items() if is_given]:
+        raise ConfigError(
+            f"{request.system}: holds finished stems, to which {', '.join(useless)} cannot apply; leave "
+            f"{'it' if len(useless) == 1 else 'them'} away"
+        )
 
 
 def _results(
