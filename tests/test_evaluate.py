@@ -417,6 +417,15 @@ def test_the_page_stands_alone(tmp_path: Path) -> None:
     report.check_folder(tmp_path / "new", overwrite=False)
 
 
+def test_a_perfect_estimate_is_explained(tmp_path: Path) -> None:
+    """Its ratio is infinite, which no file can hold: the page must not let it pass for what was never separated."""
+    stems = {"drums": samples(0), "vocals": samples(3)}
+    write_stems(tmp_path / "One", stems)
+    result = evaluate_song(only_song(tmp_path), StemFolder(tmp_path))
+    assert result.bss_eval_db("vocals") is None
+    assert "or without any error" in report.page(Results({}, {}, [result]), None)
+
+
 def test_reports_without_matplotlib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures must not depend on an extra; and an older picture must not lie beside newer figures."""
     report.write_report(tmp_path, some_results())

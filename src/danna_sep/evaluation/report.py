@@ -109,7 +109,8 @@ def page(results: Results, plot: str | None) -> str:
         f"<p>{len(results.songs)} songs of {_text(data)}; measured by {_text(results.package)}. Ratios in dB.</p>",
         _table(aggregate_rows(results)),
         "<p>BSS Eval v4: median over windows of 1 s, then over songs. MDX 2021: of whole songs, mean over songs. "
-        f"{_NONE} where there is nothing to measure: a source that is not annotated, silent, or was not separated.</p>",
+        f"{_NONE} where there is nothing to measure: a source that is not annotated, silent, or was not separated, "
+        "or without any error.</p>",
     ]
     if results.failed:
         items = "".join(f"<li>{_text(failed.message)}</li>" for failed in results.failed)
