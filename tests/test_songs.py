@@ -237,6 +237,8 @@ def test_what_holds_no_songs_is_refused(tmp_path: Path) -> None:
         find_songs(tmp_path, "test")
     with pytest.raises(SongsError, match="no split 'dev'"):
         find_songs(tmp_path, "dev")
+    with pytest.raises(SongsError, match=f"is a song itself; give the folder that holds it, {tmp_path / 'train'}$"):
+        find_songs(tmp_path / "train" / "a")
     write(tmp_path / "train" / "a" / "bass.flac")
     with pytest.raises(SongsError, match="both its bass"):
         find_songs(tmp_path)

@@ -77,13 +77,16 @@ def find_songs(folder: Path | str, split: str | None = None) -> list[Song]:
             wherever they lie and whatever a manifest says, unless that is "test". None for all.
 
     Raises:
-        SongsError: No such folder, no songs in it or none in that split, two files for one stem, a bad manifest.
+        SongsError: No such folder, one that is a song itself, no songs in it or none in that split, two files for one
+            stem, a bad manifest.
     """
     folder = Path(folder)
     if split is not None and split not in SPLITS:
         raise SongsError(f"no split {split!r}; there are {', '.join(SPLITS)}")
     songs = [_in_its_split(song) for song in _all_songs(folder)]
     if not songs:
+        if _is_song(folder):
+            raise SongsError(f"{folder}: is a song itself; give the folder that holds it, {folder.resolve().parent}")
         raise SongsError(
             f"{folder}: no songs in it; a song is a folder with drums, bass, other or vocals as audio files"
         )
@@ -127,6 +130,10 @@ def _songs_in(folder: Path, split: str | None) -> list[Song]:
             else:
                 songs += [read_moisesdb_song(each, split) for each in sorted(path.iterdir()) if is_moisesdb_song(each)]
     return songs
+
+
+def _is_song(folder: Path) -> bool:
+    return folder.is_dir() and (is_moisesdb_song(folder) or _song_of_folder(folder, None) is not None)
 
 
 def _song_of_folder(folder: Path, split: str | None) -> Song | None:
