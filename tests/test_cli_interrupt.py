@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,10 @@ def test_signal_in_the_middle(number: signal.Signals, code: int, tiny: Path, tmp
     song(tmp_path / "long.wav", n_frames=300 * 44100, n_channels=1)
     song(tmp_path / "next.wav")
     command = [*COMMAND, "--json", "--preset", "unet", "--out", "out", "short.wav", "long.wav", "next.wav"]
-    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    heeds = partial(signal.signal, number, signal.SIG_DFL)  # though these tests may run under nohup
+    with subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=heeds
+    ) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         for line in process.stdout:
@@ -65,6 +69,7 @@ def _own_terminal() -> None:
     import fcntl
     import termios
 
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup's children ignore it
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 

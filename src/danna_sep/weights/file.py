@@ -209,7 +209,7 @@ def _entries(path: Path, dtypes: Mapping[str, torch.dtype]) -> Iterator[tuple[st
 def read_header(path: Path) -> tuple[str, dict[str, Any], dict[str, str]]:
     """Kind of model, configuration and free notes, without reading the entries or needing torch."""
     if not path.exists():
-        raise MissingWeights(f"{path}: no such weights file; check the path, or fetch or import it")
+        raise MissingWeights(f"{path}: no such file; check the path, or fetch or import the weights")
     from safetensors import safe_open
 
     try:
