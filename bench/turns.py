@@ -23,11 +23,17 @@ N_THREADS = 2
 
 def hear(contest: str, who: str, seconds: float) -> None:
     """In a checkout's own process: a call for each line that comes, its seconds as the answer."""
+    import speed
+
+    known = {contest: sorted({name for name, _ in names}) for contest, names in speed.CONTESTS.items()}
+    del known["wiener"]  # hears no mixture
+    if who not in known.get(contest, ()):
+        choices = "; ".join(f"{contest} {', '.join(names)}" for contest, names in known.items())
+        print(f"no contestant {contest} {who}; choose of {choices}")
+        return
     import torch
 
     torch.set_num_threads(N_THREADS)
-    import speed
-
     from danna_sep.allocator import keep_freed_memory
 
     keep_freed_memory()
@@ -49,8 +55,10 @@ def process(root: Path, contest: str, who: str, seconds: float) -> subprocess.Po
         command, env={**os.environ, "PYTHONPATH": paths}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     assert child.stdout is not None
-    if child.stdout.readline() != "ready\n":
-        raise SystemExit(f"{root}: cannot separate with {contest} in {who}; what is wrong stands above")
+    answer = child.stdout.readline()
+    if answer != "ready\n":
+        failed = f"cannot separate with {contest} {who}; what is wrong stands above"
+        raise SystemExit(f"{root}: {answer.rstrip() or failed}")
     return child
 
 
