@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 
 import torch
 
@@ -47,10 +48,9 @@ def segment_grid(segment_s: float = DEFAULT_SEGMENT_S, overlap: float = DEFAULT_
         raise ConfigError(f"overlap must be from 0 to 0.5 of a segment, not {overlap:g}")
     n_steps = round(segment_s * SAMPLE_RATE / _GRID_STEP)
     n_shared = max(int(n_steps * overlap), overlap > 0)
-    overlap_length = n_shared * _GRID_STEP
+    grid = SegmentGrid(n_steps * _GRID_STEP, n_shared * _GRID_STEP)
     # Where little is shared, as much of it as can be keeps the border's reflection out; a quarter is left to fade over.
-    context = max(overlap_length // 8, min(_REACH, overlap_length * 3 // 8))
-    return SegmentGrid(n_steps * _GRID_STEP, overlap_length, context)
+    return replace(grid, context=max(grid.context, min(_REACH, grid.overlap * 3 // 8)))
 
 
 def default_segment_s(separator: Separator, overlap: float = DEFAULT_OVERLAP) -> float:
