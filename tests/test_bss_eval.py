@@ -9,7 +9,7 @@ import pytest
 import soundfile
 import torch
 
-from danna_sep.evaluation import bss_eval as module
+from danna_sep.evaluation import distortion_filters
 from danna_sep.evaluation.bss_eval import bss_eval, bss_eval_of_blocks
 from independent import museval_metrics
 
@@ -233,7 +233,7 @@ def test_blocks_may_be_cut_anywhere(song: torch.Tensor, n_frames: int, monkeypat
     if n_frames == 1:
         references, estimates, n_frames = references[..., :3000], estimates[..., :3000], 1
         whole = bss_eval(references, estimates, n_taps=30, window=30000)
-    monkeypatch.setattr(module, "_CHUNK_FFT", 2048)
+    monkeypatch.setattr(distortion_filters, "_CHUNK_FFT", 2048)
 
     def blocks():
         return list(zip(references.split(n_frames, -1), estimates.split(n_frames, -1), strict=True))
@@ -293,10 +293,10 @@ def test_singular_systems_are_solved() -> None:
     right = columns.T @ noise(50, 3, seed=1)
     matrix = columns.T @ columns
     for spoiled in (matrix, matrix - 1e-9 * torch.eye(8, dtype=torch.float64)):
-        solution = module._solve(spoiled.clone(), right)
+        solution = distortion_filters._solve(spoiled.clone(), right)
         torch.testing.assert_close(spoiled @ solution, right, atol=1e-6, rtol=0)
     zeros = torch.zeros(3, 3, dtype=torch.float64)
-    assert module._solve(zeros, torch.zeros(3, 1, dtype=torch.float64)).isfinite().all()
+    assert distortion_filters._solve(zeros, torch.zeros(3, 1, dtype=torch.float64)).isfinite().all()
 
 
 def test_inputs_are_left_untouched(song: torch.Tensor) -> None:
