@@ -474,6 +474,99 @@ def test_what_else_stands_behind_the_audio_of_a_wav_is_not_warned_about(
     assert warnings == []
 
 
+# The name of the chunk with the samples, the layout of a chunk's size, and bytes in the chunk in front of the samples.
+AUDIO_CHUNKS = {"AIFF": (b"SSND", ">I", 8), "CAF": (b"data", ">q", 4)}
+
+
+def chunk_counting(content: bytes, container: str, n_bytes: int) -> bytes:
+    """An AIFF or CAF file whose header counts so many bytes of samples, and an AIFF no more frames than these."""
+    name, layout, n_in_front = AUDIO_CHUNKS[container]
+    place = content.index(name) + 4
+    size = struct.pack(layout, n_in_front + n_bytes)
+    content = content[:place] + size + content[place + len(size) :]
+    if container == "CAF":
+        return content
+    frames = content.index(b"COMM") + 10
+    n_channels, bits = struct.unpack(">H4xH", content[frames - 2 : frames + 6])
+    return content[:frames] + struct.pack(">I", max(0, n_bytes) * 8 // (bits * n_channels)) + content[frames + 4 :]
+
+
+def chunk(container: str, name: bytes, body: bytes) -> bytes:
+    return name + struct.pack(AUDIO_CHUNKS[container][1], len(body)) + body
+
+
+@pytest.mark.parametrize("container", AUDIO_CHUNKS)
+@pytest.mark.parametrize("subtype", ["PCM_16", "FLOAT", "ULAW"])
+@pytest.mark.parametrize("has_chunk", [False, True])
+def test_an_aiff_or_caf_whose_header_counts_a_part_only_says_what_is_left_out(
+    container: str, subtype: str, has_chunk: bool, tmp_path: Path
+) -> None:
+    """If it failed, a recording that crashed would end where it last wrote its header, without a word."""
+    path = tmp_path / "crashed"
+    soundfile.write(path, music(20000).T, RATE_HZ, format=container, subtype=subtype)
+    content = path.read_bytes()
+    behind = chunk(container, b"NAME", b"A song") if has_chunk else b""
+    path.write_bytes(chunk_counting(content, container, 4096) + behind)
+    samples, warnings = read_all(path)
+    n_bytes = 40000 * {"PCM_16": 2, "FLOAT": 4, "ULAW": 1}[subtype]
+    assert samples.shape[1] == 4096 * 20000 // n_bytes
+    assert len(warnings) == 1
+    assert f" {n_bytes - 4096 + len(behind)} bytes behind the audio that its header counts" in warnings[0]
+    assert f"; {samples.shape[1]} frames could be decoded" in warnings[0]
+
+
+@pytest.mark.parametrize("container", AUDIO_CHUNKS)
+def test_an_aiff_or_caf_whose_header_was_never_completed_is_not_said_to_be_empty(
+    container: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "crashed"
+    soundfile.write(path, music(1000).T, RATE_HZ, format=container, subtype="PCM_16")
+    path.write_bytes(chunk_counting(path.read_bytes(), container, 0))
+    with pytest.raises(UnreadableAudio, match=r"header was never completed: .* 4000 bytes follow"):
+        probe(path)
+
+
+@pytest.mark.parametrize("container", AUDIO_CHUNKS)
+@pytest.mark.parametrize("behind", ["chunks", "ID3v1", "ID3v2", "zeros", "junk"])
+@pytest.mark.parametrize("n_frames", [1000, 999])
+def test_what_else_stands_behind_the_audio_of_an_aiff_or_caf_is_not_warned_about(
+    container: str, behind: str, n_frames: int, tmp_path: Path
+) -> None:
+    """If it failed, files with tags would be warned about, and warnings believed no more."""
+    path = tmp_path / "tagged"
+    soundfile.write(path, music(1000, 1).T, RATE_HZ, format=container, subtype="PCM_S8")
+    content = chunk_counting(path.read_bytes()[: n_frames - 1000 or None], container, n_frames)
+    padding = b"\0" if container == "AIFF" and n_frames % 2 else b""
+    chunks = [(b"MARK", bytes(range(200)) * 2), (b"ID3 ", b"ID3\4" + bytes(range(250)) * 100), (b"(c) ", b"me" * 200)]
+    path.write_bytes(
+        content
+        + padding
+        + {
+            "chunks": b"".join(chunk(container, *each) for each in chunks),
+            "ID3v1": b"TAG" + b"A title" * 17 + bytes(6),
+            "ID3v2": id3v2(bytes(range(1, 250)) * 40),
+            "zeros": bytes(5000),
+            "junk": b"\xff\xff\xff",
+        }[behind]
+    )
+    samples, warnings = read_all(path)
+    assert samples.shape == (1, n_frames)
+    assert warnings == []
+
+
+@pytest.mark.parametrize("container", AUDIO_CHUNKS)
+def test_a_streamed_aiff_or_caf_without_a_known_length_is_read_whole(container: str, tmp_path: Path) -> None:
+    """If it failed, what FFmpeg writes into a pipe would be warned about, or refused."""
+    path = tmp_path / "streamed"
+    soundfile.write(path, music(1000).T, RATE_HZ, format=container, subtype="PCM_16")
+    content = path.read_bytes()
+    n_in_front = AUDIO_CHUNKS[container][2]
+    path.write_bytes(chunk_counting(content, container, {"AIFF": 0, "CAF": -1}[container] - n_in_front))
+    samples, warnings = read_all(path)
+    assert samples.shape == (2, 1000)
+    assert warnings == []
+
+
 @pytest.mark.parametrize("highest", [0x70, 0xF0])
 def test_a_w64_chunk_that_claims_more_than_disks_hold_does_no_harm(highest: int, tmp_path: Path) -> None:
     """If it failed, one damaged byte in a header would end in the operating system's refusal to seek there."""

@@ -31,7 +31,7 @@ _UNCLOSED_SIZE: Final = struct.pack("<I", 8)  # of a RIFF file: libsndfile then 
 # What may stand behind the last chunk: tags that are no chunks, and a few bytes of anything.
 _TAGS: Final = (b"ID3", b"TAG", b"APET")
 _MAX_JUNK_BYTES: Final = 256
-_WHOLE_FILES: Final = (b"RIFF", b"RF64")  # look like chunks, but hold audio of their own
+_WHOLE_FILES: Final = (b"RIFF", b"RF64", b"FORM")  # look like chunks, but hold audio of their own
 _COUNTED_TOO_MANY: Final = 8  # bytes, by programs that count the chunk's head as well
 
 
@@ -63,7 +63,7 @@ def declared_frames(path: Path) -> int | None:
 
 
 def uncounted_bytes(path: Path) -> int:
-    """Bytes behind the audio of a WAV or RF64 file that are neither chunks nor tags nor zeros.
+    """Bytes behind the audio of a WAV, RF64, AIFF or CAF file that are neither chunks nor tags nor zeros.
 
     Where a recorder crashed, or has not yet closed the file, they are audio that the header does not count.
 
@@ -71,48 +71,63 @@ def uncounted_bytes(path: Path) -> int:
         The count, 0 for any other format and for a few bytes of junk.
     """
     with path.open("rb") as file:
-        magic = file.read(12)
-        if magic[:4] not in (b"RIFF", b"RF64") or magic[8:] != b"WAVE":
-            return 0
         try:
-            audio = _wav_audio(file)
+            counted = _counted_end(file)
         except struct.error:
             return 0
-        if audio is None or audio.n_bytes is None:
-            return 0
-        if not audio.n_bytes and magic[4:8] == _UNCLOSED_SIZE:
-            return 0
-        n_bytes = _unexplained_bytes(file, audio.begin + audio.n_bytes)
+        n_bytes = 0 if counted is None else _unexplained_bytes(file, *counted)
         return n_bytes if n_bytes > _MAX_JUNK_BYTES else 0
 
 
-def _unexplained_bytes(file: BinaryIO, end: int) -> int:
+def _counted_end(file: BinaryIO) -> tuple[int, str] | None:
+    """Where the audio ends by the header's count, and how chunks begin; None where all that follows is read."""
+    magic = file.read(12)
+    if magic[:4] in (b"RIFF", b"RF64") and magic[8:] == b"WAVE":
+        audio = _wav_audio(file)
+        if audio is None or audio.n_bytes is None or (not audio.n_bytes and magic[4:8] == _UNCLOSED_SIZE):
+            return None
+        return audio.begin + audio.n_bytes, "<4sI"
+    if magic[:4] == b"FORM" and magic[8:] in (b"AIFF", b"AIFC"):
+        start, layout, align, wanted = 12, ">4sI", 2, b"SSND"
+    elif magic[:4] == b"caff":
+        start, layout, align, wanted = 8, ">4sq", 1, b"data"
+    else:
+        return None
+    for identifier, size in _chunks(file, start, layout, 0, align):
+        if identifier == wanted:  # of no size at all where a program wrote into a pipe
+            return (file.tell() + size, layout) if size else None
+    return None
+
+
+def _unexplained_bytes(file: BinaryIO, end: int, layout: str) -> int:
     """Bytes from where chunks stop to make sense up to the file's end, 0 if they are all zero."""
     file_size = os.fstat(file.fileno()).st_size
     while end < file_size:
         # Some programs leave out the byte that makes a length even, and in some it is not zero.
-        following = _behind_chunk(file, end, file_size) or _behind_chunk(file, end + 1, file_size)
+        following = _behind_chunk(file, end, layout, file_size) or _behind_chunk(file, end + 1, layout, file_size)
         if following is None:
             return file_size - end
         end = following
     return 0
 
 
-def _behind_chunk(file: BinaryIO, start: int, file_size: int) -> int | None:
+def _behind_chunk(file: BinaryIO, start: int, layout: str, file_size: int) -> int | None:
     """The end of a chunk that begins there or behind zeros, that of the file if none can follow; None for no chunk."""
     file.seek(start)
     while (block := file.read(1 << 20)) and block.count(0) == len(block):
         start += len(block)
     start += len(block) - len(block.lstrip(b"\0"))
     file.seek(start)
-    head = file.read(8)
-    if len(head) < 8 or head.startswith(_TAGS):
+    width = struct.calcsize(layout)
+    head = file.read(width)
+    if len(head) < width or head.startswith(_TAGS):
         return file_size
-    identifier, size = struct.unpack("<4sI", head)
+    identifier, size = struct.unpack(layout, head)
     is_printable = all(0x20 <= byte < 0x7F for byte in identifier)
-    if not is_printable or identifier in _WHOLE_FILES or start + 8 + size > file_size + _COUNTED_TOO_MANY:
+    end = start + width + size
+    if not is_printable or identifier in _WHOLE_FILES or size < 0 or end > file_size + _COUNTED_TOO_MANY:
         return None
-    return int(start + 8 + size)
+    return int(end)
 
 
 def _chunks(file: BinaryIO, start: int, layout: str, overhead: int, align: int) -> Iterator[tuple[bytes, int]]:
