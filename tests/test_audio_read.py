@@ -567,6 +567,19 @@ def test_a_streamed_aiff_or_caf_without_a_known_length_is_read_whole(container: 
     assert warnings == []
 
 
+@pytest.mark.parametrize("size", [24, (1 << 63) - 1, (1 << 64) - 1])
+def test_a_streamed_w64_without_a_known_length_is_read_whole(size: int, tmp_path: Path) -> None:
+    """If it failed, what FFmpeg writes into a pipe would be said to lack quintillions of frames."""
+    path = tmp_path / "streamed.w64"
+    soundfile.write(path, music(1000).T, RATE_HZ, subtype="PCM_16")
+    content = path.read_bytes()
+    place = content.index(b"data") + 16
+    path.write_bytes(content[:place] + struct.pack("<Q", size) + content[place + 8 :])
+    samples, warnings = read_all(path)
+    assert samples.shape == (2, 1000)
+    assert warnings == []
+
+
 @pytest.mark.parametrize("highest", [0x70, 0xF0])
 def test_a_w64_chunk_that_claims_more_than_disks_hold_does_no_harm(highest: int, tmp_path: Path) -> None:
     """If it failed, one damaged byte in a header would end in the operating system's refusal to seek there."""

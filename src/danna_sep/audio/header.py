@@ -24,6 +24,7 @@ _SIMPLE_CODINGS: Final = (1, 3, 6, 7, 0xFFFE)
 
 # Sizes from here on mean "not known": what programs that write into a pipe put there.
 _STREAMED_32: Final = 0x7FFFF000
+_STREAMED_64: Final = 1 << 62
 _WRAP: Final = 1 << 32
 _CAF_EDIT_COUNT_BYTES: Final = 4  # in front of the samples
 _UNCLOSED_SIZE: Final = struct.pack("<I", 8)  # of a RIFF file: libsndfile then takes all that follows for audio
@@ -194,7 +195,7 @@ def _w64(file: BinaryIO) -> int | None:
             if coding not in _SIMPLE_CODINGS:
                 return None
         elif identifier == _W64_DATA:
-            return size // block_align if block_align and size else None
+            return size // block_align if block_align and 0 < size < _STREAMED_64 else None
     return None
 
 
