@@ -1135,6 +1135,51 @@ def test_other_containers_are_read(container: str, codec: str, tmp_path: Path) -
     assert np.abs(samples).max() == pytest.approx(0.45, abs=0.15)
 
 
+@pytest.mark.parametrize("rate_hz", [48000, RATE_HZ, 32000])
+@pytest.mark.parametrize(
+    ("container", "codec", "kbit_s"),
+    [("ac3", "ac3", 96), ("ac3", "ac3", 224), ("eac3", "eac3", 192), ("mpegts", "aac", 128), ("mpegts", "ac3", 192)],
+)
+def test_a_cut_stream_that_never_tells_its_length_is_reported(
+    container: str, codec: str, kbit_s: int, rate_hz: int, tmp_path: Path
+) -> None:
+    """If it failed, an aborted download would give shorter stems without a word, or whole files be warned about."""
+    path = tmp_path / "song"
+    write_m4a(path, music(3 * rate_hz, 2, rate_hz), codec, rate_hz, container, options={"b": f"{kbit_s}k"})
+    content = path.read_bytes()
+    piece = "packet" if container == "mpegts" else "frame"
+    for n_bytes in (len(content), len(content) // 2 | 1, len(content) - 1):
+        path.write_bytes(content[:n_bytes])
+        samples, warnings = read_all(path)
+        if n_bytes == len(content):
+            assert samples.shape[1] >= 3 * rate_hz
+            assert warnings == []
+        else:
+            assert len(warnings) == 1
+            assert f"the last {piece} is not whole, so that the file may be cut short" in warnings[0]
+            assert f"; {samples.shape[1]} frames could be decoded" in warnings[0]
+
+
+@pytest.mark.parametrize("n_bytes", [1, 3, 5])
+def test_an_ac3_that_is_cut_in_a_header_is_reported(n_bytes: int, tmp_path: Path) -> None:
+    path = tmp_path / "song.ac3"
+    write_m4a(path, music(48000), "ac3", 48000, "ac3", options={"b": "192k"})
+    content = path.read_bytes()
+    path.write_bytes(content[: 20 * 768 + n_bytes])
+    assert content.startswith(b"\x0b\x77", 20 * 768)
+    _, warnings = read_all(path)
+    assert len(warnings) == 1
+    assert "may be cut short" in warnings[0]
+
+
+def test_what_stands_behind_the_packets_of_a_transport_stream_does_not_make_it_cut(tmp_path: Path) -> None:
+    path = tmp_path / "song.ts"
+    write_m4a(path, music(48000), "aac", 48000, "mpegts")
+    path.write_bytes(path.read_bytes() + b"TAG" + b"A title" * 17 + bytes(6))
+    _, warnings = read_all(path)
+    assert warnings == []
+
+
 @pytest.mark.parametrize(("container", "codec"), [("matroska", "aac"), ("matroska", "pcm_s16le"), ("webm", "libopus")])
 @pytest.mark.parametrize("damage", ["none", "cut", "zeros"])
 @pytest.mark.parametrize("tag", [True, False])

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from danna_sep.audio.cut_streams import cut_note
 from danna_sep.audio.header import declared_frames
 from danna_sep.audio.info import AudioInfo, Block, Samples
 from danna_sep.errors import MissingExtra, UnreadableAudio
@@ -31,6 +32,7 @@ class PyAvDecoder:
         except ImportError as error:
             raise MissingExtra(f'{path}: this format needs PyAV; install with `pip install "danna-sep[av]"`') from error
         self.notes: list[str] = []
+        self._is_damaged = False
         self._path = path
         self._error: type[Exception] = av.error.FFmpegError
         self._container: Any = None
@@ -59,6 +61,8 @@ class PyAvDecoder:
                 _subtype(self._stream.codec_context.name, first.format.name),
             )
             self.declared_frames, self.tolerance_frames = self._claim()
+            if note := cut_note(path, self._container.format.name):
+                self.notes.append(note)
             self._rest: Block = _samples(first)
             self._n_decoded = first.samples
         except BaseException:
@@ -121,7 +125,8 @@ class PyAvDecoder:
                     return
                 frames = packet.decode()
             except self._error as error:
-                if not self.notes:
+                if not self._is_damaged:
+                    self._is_damaged = True
                     self.notes.append(f"damaged ({_reason(error)})")
                 if isinstance(error, EOFError) or (isinstance(error, OSError) and error.errno == errno.EIO):
                     return
