@@ -1130,9 +1130,22 @@ def test_apple_lossless_is_exact(tmp_path: Path) -> None:
 def test_other_containers_are_read(container: str, codec: str, tmp_path: Path) -> None:
     path = tmp_path / "song.xyz"
     write_m4a(path, music(30000, rate_hz=48000), codec, 48000, container)
-    samples, _ = read_all(path)
+    samples, warnings = read_all(path)
     assert samples.shape[1] >= 30000
     assert np.abs(samples).max() == pytest.approx(0.45, abs=0.15)
+    assert warnings == []
+
+
+def test_the_length_that_ffmpeg_guesses_of_plain_aac_declares_nothing(tmp_path: Path) -> None:
+    """If it failed, most such files would be said to lack frames, or to have too many."""
+    path = tmp_path / "song.aac"
+    quiet = music(4 * 48000, rate_hz=48000)
+    quiet[:, 48000:] *= 1e-5
+    write_m4a(path, quiet, "aac", 48000, "adts")
+    samples, warnings = read_all(path)
+    assert abs(probe(path).n_frames - samples.shape[1]) > 48000
+    assert samples.shape[1] == pytest.approx(4 * 48000, abs=4096)
+    assert warnings == []
 
 
 @pytest.mark.parametrize("rate_hz", [48000, RATE_HZ, 32000])

@@ -15,6 +15,9 @@ from danna_sep.audio.header import declared_frames
 from danna_sep.audio.info import AudioInfo, Block, Samples
 from danna_sep.errors import MissingExtra, UnreadableAudio
 
+_GUESSED: Final = ("aac", "ac3", "eac3")
+"""Formats that do not tell their length, which FFmpeg guesses from the size and the bit rate at the start."""
+
 _DTYPES: Final = {"u8p": np.uint8, "s16p": np.int16, "s32p": np.int32, "fltp": np.float32, "dblp": np.float64}
 
 
@@ -145,6 +148,8 @@ class PyAvDecoder:
         rate = self.info.sample_rate
         if self.info.container == "CAF" and (exact := declared_frames(self._path)) is not None:
             return exact, 0  # libsndfile refuses a file that is cut, and FFmpeg counts what there is
+        if self._container.format.name in _GUESSED:
+            return None, 0
         if self.info.n_frames is not None:
             return self.info.n_frames, rate // 10
         # Matroska tells when the last stream ends, and in tags, if written, when each does.
