@@ -13,10 +13,11 @@ from danna_sep.songs import Song
 from danna_sep.training.choice import choose_songs
 
 
-def songs_in(folder: Path, *names: str) -> Path:
+def songs_in(folder: Path, *names: str, files: tuple[str, ...] = ("drums", "mixture")) -> Path:
     for name in names:
         (folder / name).mkdir(parents=True)
-        soundfile.write(folder / name / "drums.wav", np.zeros((10, 2)), 44100)
+        for file in files:
+            soundfile.write(folder / name / f"{file}.wav", np.zeros((10, 2)), 44100)
     return folder
 
 
@@ -70,6 +71,18 @@ def test_with_too_few_songs_all_are_validated_on(tmp_path: Path) -> None:
     assert names(choice.songs) == ["a", "b"]
     assert choice.valid_songs == choice.songs
     assert not choice.held_out
+
+
+def test_no_song_is_held_out_of_which_the_mixture_is_not_known(tmp_path: Path) -> None:
+    """If it failed, training would refuse songs that it can learn from, or validate on something that is no song."""
+    folder = songs_in(tmp_path / "some", "a", "c", files=("drums",))
+    choice = choose_songs([songs_in(folder, "b", "d")])
+    assert choice.held_out
+    assert names(choice.valid_songs) == ["b"]
+    few = songs_in(tmp_path / "few", "a", files=("drums", "vocals"))
+    choice = choose_songs([songs_in(few, "b")])
+    assert names(choice.songs) == ["a", "b"]
+    assert names(choice.valid_songs) == ["b"]
 
 
 def test_a_folder_to_validate_on_gives_its_split(tmp_path: Path) -> None:

@@ -542,7 +542,8 @@ def test_an_epoch_without_a_batch_is_refused(data: Path, tmp_path: Path) -> None
 
 def test_songs_without_sound_cannot_validate(data: Path, tmp_path: Path) -> None:
     (tmp_path / "silent" / "one").mkdir(parents=True)
-    soundfile.write(tmp_path / "silent" / "one" / "vocals.wav", np.zeros((44100, 2)), 44100)
+    for name in ("vocals", "mixture"):
+        soundfile.write(tmp_path / "silent" / "one" / f"{name}.wav", np.zeros((44100, 2)), 44100)
     options = running.Options(device="cpu", n_workers=0)
     silent = find_songs(tmp_path / "silent")
     with pytest.raises(SongsError, match="to validate on are silent"):

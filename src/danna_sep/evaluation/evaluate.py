@@ -24,7 +24,7 @@ from torch import Tensor
 from danna_sep import allocator
 from danna_sep.errors import Cancelled, DannaSepError, SongsError
 from danna_sep.evaluation.bss_eval import bss_eval_of_blocks
-from danna_sep.evaluation.metrics import is_silent, mdx_energies, mdx_ratio_db
+from danna_sep.evaluation.metrics import mdx_of_blocks
 from danna_sep.evaluation.results import MEASURES, SongResult, finite
 from danna_sep.evaluation.spool import Spool
 from danna_sep.evaluation.systems import System
@@ -91,7 +91,16 @@ def evaluate_song(
             both = zip(references.blocks(_MEASURED), estimates.blocks(_MEASURED), strict=True)
             return ((torch.from_numpy(reference), torch.from_numpy(estimate)) for reference, estimate in both)
 
-        mdx, silent = _mdx(blocks(), targets, check)
+        def judged_blocks() -> Iterator[tuple[Tensor, Tensor]]:
+            for references_of_all, estimates_of_all in blocks():
+                check()
+                yield references_of_all[targets], estimates_of_all
+
+        ratios, silent = mdx_of_blocks(judged_blocks())
+        mdx = {
+            source: None if is_so else ratio
+            for source, ratio, is_so in zip(judged, ratios.tolist(), silent.tolist(), strict=True)
+        }
         windows: dict[str, dict[str, tuple[float | None, ...]]] = {}
         if not only_mdx:
             values = bss_eval_of_blocks(blocks, targets, check=check).tolist()
@@ -105,9 +114,9 @@ def evaluate_song(
         split=song.split,
         n_frames=song.n_frames,
         annotated=song.annotated,
-        mdx_sdr_db={source: mdx[judged.index(source)] if source in judged else None for source in SOURCES},
+        mdx_sdr_db={source: mdx.get(source) for source in SOURCES},
         windows=windows,
-        silent=tuple(source for source, is_so in zip(judged, silent, strict=True) if is_so),
+        silent=tuple(source for source in judged if mdx[source] is None),
     )
 
 
@@ -193,22 +202,6 @@ def _spooled(
     if estimates is None or n_frames != references.n_frames:
         raise SongsError(f"{song.name}: has {references.n_frames} frames, but the stems of it {n_frames}")
     return judged, estimates
-
-
-def _mdx(
-    blocks: Iterator[tuple[Tensor, Tensor]], targets: Sequence[int], check: Callable[[], object]
-) -> tuple[list[float | None], list[bool]]:
-    """Ratios in dB, None for references that are silent; and which of them are."""
-    n_values = 0
-    signal = distortion = torch.zeros(len(targets), dtype=torch.float64)
-    for references, estimates in blocks:
-        check()
-        energies = mdx_energies(references[list(targets)], estimates)
-        signal, distortion = signal + energies[0], distortion + energies[1]
-        n_values += references.shape[-2] * references.shape[-1]
-    ratios: list[float] = mdx_ratio_db(signal, distortion).tolist()
-    silent = [is_silent(energy, n_values) for energy in signal.tolist()]
-    return [None if is_so else ratio for ratio, is_so in zip(ratios, silent, strict=True)], silent
 
 
 def _attempt(

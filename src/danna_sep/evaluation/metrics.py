@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from danna_sep.shapes import Stems
@@ -38,6 +39,27 @@ def mdx_ratio_db(
 ) -> Float[Tensor, "*batch source"]:
     """The ratio of the energies of whole tracks, dB."""
     return 10 * torch.log10((signal + 1e-7) / (distortion + 1e-7))
+
+
+def mdx_of_blocks(
+    blocks: Iterable[tuple[Stems, Stems]],
+) -> tuple[Float[Tensor, "*batch source"], Bool[Tensor, "*batch source"]]:
+    """The ratio of each stem of a track that comes in blocks, dB, and whether its reference is silent.
+
+    Args:
+        blocks: References and estimates; one block at least.
+
+    Returns:
+        Ratios, which tell nothing where the reference is silent; and where it is, see `is_silent`.
+    """
+    n_values = 0
+    signal = distortion = torch.zeros((), dtype=torch.float64)
+    for reference, estimate in blocks:
+        energies = mdx_energies(reference, estimate)
+        signal, distortion = signal + energies[0], distortion + energies[1]
+        n_values += reference.shape[-2] * reference.shape[-1]
+    silent = torch.tensor([is_silent(energy, n_values) for energy in signal.flatten().tolist()])
+    return mdx_ratio_db(signal, distortion), silent.reshape(signal.shape)
 
 
 def is_silent(energy: float, n_values: int) -> bool:

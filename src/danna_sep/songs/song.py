@@ -51,7 +51,7 @@ class Song:
         name: As the folder or the manifest calls it.
         files: For a source, the files whose sum is its stem; a source that is not a key, and not in `silent`, is not
             annotated. Under "mixture" the mixture, if there is a file of it: else it is the sum of the stems, which is
-            all of the song only where all sources are annotated (`check_mixture`).
+            all of the song only where all sources are annotated (`knows_mixture`).
         silent: Sources that are annotated as not being in the song.
         split: "train", "valid" or "test"; None where nothing tells.
         odds: How often training with mixed stems draws it, in relation to other songs.
@@ -68,10 +68,15 @@ class Song:
         """Sources whose stems are known, in the order of SOURCES."""
         return tuple(source for source in SOURCES if source in self.files or source in self.silent)
 
+    @property
+    def knows_mixture(self) -> bool:
+        """Whether there is a file of the mixture, or all sources are annotated, whose sum it then is."""
+        return MIXTURE in self.files or len(self.annotated) == len(SOURCES)
+
     def check_mixture(self) -> None:
-        """Raise SongsError where the mixture is not known: no file of it, nor all sources, whose sum it would be."""
-        missing = [source for source in SOURCES if source not in self.annotated]
-        if missing and MIXTURE not in self.files:
+        """Raise SongsError where the mixture is not known."""
+        if not self.knows_mixture:
+            missing = [source for source in SOURCES if source not in self.annotated]
             raise SongsError(
                 f"{self.name}: {', '.join(missing)} not annotated and no mixture file; add mixture.wav, or list "
                 f"{'it' if len(missing) == 1 else 'them'} as silent in songs.json"

@@ -37,7 +37,7 @@ def choose_songs(
         split: To train on; None: "train".
         valid: Folder of the songs to validate on: of its split "valid", if it has splits. None: those of the folders'
             split "valid"; if there are none, songs are held out. Where there are too few for that, validation is on
-            the songs that are trained on.
+            the songs that are trained on. In both cases on none whose mixture is not known, if there are others.
 
     Raises:
         ConfigError: Shares that are not one for each folder, or not more than 0.
@@ -59,15 +59,16 @@ def choose_songs(
         for song in valid_songs:
             if trained_on & _files(song):
                 raise SongsError(f"{song.name}: is to be trained on and in {valid}; give other songs as --valid")
-    return Choice(songs, valid_songs or held or songs, held_out=bool(held))
+    valid_songs = valid_songs or held or [song for song in songs if song.knows_mixture] or songs
+    return Choice(songs, valid_songs, held_out=bool(held))
 
 
 def hold_out(groups: Sequence[list[Song]]) -> tuple[list[list[Song]], list[Song]]:
-    """What is left of each group, and songs to validate on: of each group every tenth, one at least.
+    """What is left of each group, and songs to validate on: of each group every tenth whose mixture is known.
 
     A group of fewer than three songs keeps them all: nothing takes the place of what only it has.
     """
-    held = [group[::10] if len(group) >= 3 else [] for group in groups]
+    held = [[song for song in group if song.knows_mixture][::10] if len(group) >= 3 else [] for group in groups]
     kept = [[song for song in group if song not in some] for group, some in zip(groups, held, strict=True)]
     return kept, [song for some in held for song in some]
 

@@ -60,7 +60,7 @@ def train(
 
     Raises:
         ConfigError: Settings that do not fit together, or a folder that holds another training.
-        SongsError: Songs that cannot be used.
+        SongsError: Songs that cannot be used; of those to validate on, any whose mixture is not known.
         TrainingFailed: A loss is not finite.
         Cancelled: When `cancelled` said so.
     """
@@ -86,6 +86,8 @@ def _events(
     n_processes = accelerator.num_processes
     if recipe.optimiser.batch_size % n_processes:
         raise ConfigError(f"a batch of {recipe.optimiser.batch_size} cannot be shared by {n_processes} processes")
+    for song in valid_songs:
+        song.check_mixture()
     if init is not None:
         weights.read_header(init)
     told = run_folder.told(recipe, songs, valid_songs, seed=options.seed, init=init, n_processes=n_processes)

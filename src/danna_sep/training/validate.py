@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from danna_sep.evaluation.metrics import mdx_of_blocks
 from danna_sep.models import Demucs, Model
 from danna_sep.separators import Separator, WaveformSeparator, mask_separator
 from danna_sep.songs import Song, SongExcerpt
@@ -36,14 +37,17 @@ def separator_of(model: Model, n_wiener_iterations: int = 1) -> Separator:
 
 
 def song_sdr_db(separator: Separator, song: Song, valid_s: float = 0.0) -> Tensor:
-    """SDR of MDX 2021 of each source, (source,) in double precision; nan where not annotated, or silent.
+    """SDR of MDX 2021 of each source, (source,) in double precision; nan where not annotated, or silent (`is_silent`).
 
     Args:
         separator: Gives all sources.
         song: What to separate.
         valid_s: Seconds from its middle; 0 for all.
+
+    Raises:
+        SongsError: The song's mixture is not known.
     """
-    signal, distortion = (torch.zeros(len(SOURCES), dtype=torch.float64) for _ in range(2))
+    song.check_mixture()
     waiting: list[Tensor] = []
 
     def mixtures() -> Iterator[Tensor]:
@@ -51,15 +55,16 @@ def song_sdr_db(separator: Separator, song: Song, valid_s: float = 0.0) -> Tenso
             waiting.append(torch.from_numpy(excerpt.stems))
             yield torch.from_numpy(excerpt.mixture)
 
-    for estimate in stream(mixtures(), separator, segment_grid()):
-        references = torch.cat(waiting, -1)
-        length = estimate.shape[-1]
-        waiting[:] = [references[..., length:]]
-        truth = references[..., :length].double()
-        signal += truth.square().sum((-2, -1))
-        distortion += (truth - estimate.double()).square().sum((-2, -1))
-    known = torch.tensor([source in song.annotated for source in SOURCES]) & (signal > 0)
-    return torch.where(known, 10 * torch.log10((signal + 1e-7) / (distortion + 1e-7)), torch.nan)
+    def blocks() -> Iterator[tuple[Tensor, Tensor]]:
+        for estimate in stream(mixtures(), separator, segment_grid()):
+            references = torch.cat(waiting, -1)
+            length = estimate.shape[-1]
+            waiting[:] = [references[..., length:]]
+            yield references[..., :length], estimate
+
+    sdr_db, silent = mdx_of_blocks(blocks())
+    known = torch.tensor([source in song.annotated for source in SOURCES])
+    return torch.where(known & ~silent, sdr_db, torch.nan)
 
 
 def scores_of(sdr_db: Tensor) -> Scores:
