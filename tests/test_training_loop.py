@@ -347,6 +347,45 @@ def test_no_process_stays_behind(data: Path, tmp_path: Path, number: signal.Sign
                 os.killpg(process.pid, signal.SIGKILL)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are seen in /proc")
+def test_the_death_of_a_reader_is_told_in_one_line(data: Path, tmp_path: Path) -> None:
+    """Where memory runs out, the system kills the one or the other."""
+    command = train_command(data, tmp_path / "run", 1000, save_every_s=3600)
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, **pipes, start_new_session=True) as process:
+        try:
+            for line in process.stdout:
+                if json.loads(line)["event"] == "stepped":
+                    break
+            for reader in set(processes_of(process.pid)) - {process.pid}:
+                os.kill(reader, signal.SIGKILL)
+            _, said = process.communicate(timeout=60)
+        finally:
+            with suppress(OSError):
+                os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == 1
+    assert said.startswith(f"danna-sep: {tmp_path / 'run'}: a process that reads songs was ended from outside")
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize(("stopping", "kind"), [(True, Cancelled), (False, TrainingFailed)])
+@pytest.mark.parametrize(
+    "text",
+    ["DataLoader worker (pid 7) is killed by signal: Terminated. ", "DataLoader worker (pid(s) 7) exited unexpectedly"],
+)
+def test_a_reader_that_dies_of_the_signal_to_stop_is_no_failure(
+    tmp_path: Path, stopping: bool, kind: type[Exception], text: str
+) -> None:
+    """As on systems that do not tell who sent a SIGTERM: there, what a batch system sends ends the readers, too."""
+    with (
+        pytest.raises(kind, match="the state that was saved last"),
+        running.lost_readers_told(tmp_path, lambda: stopping),
+    ):
+        raise RuntimeError(text)
+    with pytest.raises(RuntimeError, match="something else"), running.lost_readers_told(tmp_path, lambda: stopping):
+        raise RuntimeError("something else")
+
+
 @pytest.mark.slow
 def test_killed_five_times_it_ends_the_same(data: Path, tmp_path: Path) -> None:
     kill_and_go_on(data, tmp_path / "killed", n_kills=5, epochs=10)

@@ -24,7 +24,7 @@ from danna_sep.training.learner import learner_of, trained_from
 from danna_sep.training.processes import accelerator_for, arithmetic_on
 from danna_sep.training.progress import Progress
 from danna_sep.training.recipe import Recipe
-from danna_sep.training.running import Options, Running
+from danna_sep.training.running import Options, Running, lost_readers_told
 from danna_sep.types import SAMPLE_RATE
 
 _N_HEARD_FIRST: Final = 64
@@ -61,15 +61,16 @@ def train(
     Raises:
         ConfigError: Settings that do not fit together, or a folder that holds another training.
         SongsError: Songs that cannot be used; of those to validate on, any whose mixture is not known.
-        TrainingFailed: A loss is not finite.
+        TrainingFailed: A loss is not finite, or a process that reads songs has died.
         Cancelled: When `cancelled` said so.
     """
     options = options or Options()
     accelerator = accelerator_for(options.device, recipe.precision)
-    for event in _events(recipe, songs, valid_songs, folder, init, options, cancelled, accelerator):
-        if accelerator.is_main_process:
-            run_folder.append_log(folder, as_json(event))
-        yield event
+    with lost_readers_told(folder, cancelled):
+        for event in _events(recipe, songs, valid_songs, folder, init, options, cancelled, accelerator):
+            if accelerator.is_main_process:
+                run_folder.append_log(folder, as_json(event))
+            yield event
 
 
 def _events(

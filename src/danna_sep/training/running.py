@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -180,10 +181,34 @@ class Running:
         )
 
 
+@contextmanager
+def lost_readers_told(folder: Path, cancelled: Callable[[], bool]) -> Iterator[None]:
+    """What PyTorch raises, wherever the program just is, when a process that reads songs has died: in our words.
+
+    Raises:
+        Cancelled: A stop was asked for, of which the process died, too; there is no time to save the state.
+        TrainingFailed: Else.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker"):
+            raise
+        if cancelled():
+            raise Cancelled(
+                f"{folder}: stopped; the same command goes on from the state that was saved last"
+            ) from error
+        raise TrainingFailed(
+            f"{folder}: a process that reads songs was ended from outside, perhaps for lack of memory; try fewer "
+            "--workers; the same command goes on from the state that was saved last"
+        ) from error
+
+
 def _leave_signals_to_the_trainer(_: int) -> None:
     """For the processes that read: what all of them get, by Ctrl-C or from a batch system, is meant for their parent.
 
-    It ends them when it is done, by SIGTERM if need be; where it is killed, they notice that within seconds.
+    It ends them when it is done, by SIGTERM if need be; where it is killed, they notice that within seconds. Where none
+    tells who sent a SIGTERM they die of any; see `lost_readers_told`.
     """
     workers.leave_the_terminal_to_the_parent()
     if sys.platform == "linux":  # others do not tell who sent a signal
