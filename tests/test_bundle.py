@@ -13,6 +13,7 @@ from danna_sep import SOURCES, load, separate, weights
 from danna_sep.blending import Blend
 from danna_sep.evaluation.metrics import mdx_sdr_db
 from danna_sep.mask_session import only_masks
+from danna_sep.recurring import Recurring
 from danna_sep.separators import MaskSeparator
 from danna_sep.streaming import DEFAULT_SEGMENT_S, default_segment_s, segment_grid
 
@@ -41,7 +42,6 @@ def test_the_blend_separates_the_example() -> None:
     excerpt = stems[..., : 10 * 44100]
     mixture = excerpt.sum(0)
     separator = load("danna")
-    assert isinstance(separator, Blend)
     separated = separate(mixture, 44100, separator)
     estimate = torch.stack([separated[source] for source in SOURCES])
     gain = mdx_sdr_db(excerpt, estimate) - mdx_sdr_db(excerpt, mixture.expand(4, -1, -1))
@@ -51,12 +51,14 @@ def test_the_blend_separates_the_example() -> None:
 def test_the_blend_hears_one_spectrum_of_whole_tracks() -> None:
     """Else segments' borders would be heard, and they would be longer, for more memory, where it changes nothing."""
     separator = load("danna")
-    assert isinstance(separator, Blend)
-    assert {name: each.model.config.n_bins for name, each in separator.active.items()} == {
+    assert isinstance(separator, Recurring)
+    blend = separator.separator
+    assert isinstance(blend, Blend)
+    assert {name: each.model.config.n_bins for name, each in blend.active.items()} == {
         "unet": 1487,
         "wide-unet": 1800,
     }
-    assert len({each.transform for each in separator.active.values() if isinstance(each, MaskSeparator)}) == 1
+    assert len({each.transform for each in blend.active.values() if isinstance(each, MaskSeparator)}) == 1
     assert only_masks(separator, segment_grid())
     assert default_segment_s(separator) < DEFAULT_SEGMENT_S
 

@@ -11,10 +11,11 @@ import pytest
 import torch
 
 import danna_sep
-from danna_sep import preset_file, presets, weights
+from danna_sep import loading, preset_file, presets, weights
 from danna_sep.blending import Blend
 from danna_sep.errors import ConfigError, CorruptWeights, MissingWeights, WriteFailed
 from danna_sep.preset_file import CascadePart, FilePart, PluginPart, PresetFile, PresetPart, WeightsPart
+from danna_sep.recurring import Recurring
 from danna_sep.types import SOURCES
 
 ALL = dict.fromkeys(SOURCES, 1.0)
@@ -280,3 +281,37 @@ def test_stems_without_weights_are_not_made_up(tmp_path: Path) -> None:
     assert stems[1].any()
     with pytest.raises(ConfigError, match="no weights at all"):
         presets.sources_of(str(write(tmp_path / "none.json", blend={"a": {}})))
+
+
+RECURRING = {
+    "format": "danna-sep-preset/1",
+    "separators": {"u": {"weights": "provisional-unet"}},
+    "blend": {"u": {"drums": 1, "bass": 1, "other": 1, "vocals": 1}},
+    "recurrence": True,
+}
+
+
+def test_a_blend_may_be_averaged_where_a_song_repeats_itself(tmp_path: Path) -> None:
+    """For one of its stems, too, all are computed, for they share what averaging leaves."""
+    path, again = tmp_path / "mine.json", tmp_path / "again.json"
+    path.write_text(json.dumps(RECURRING))
+    preset_file.write(again, preset_file.read(path))
+    for each in (path, again):
+        separator = loading.load(str(each), sources=("vocals",))
+        assert isinstance(separator, Recurring)
+        assert separator.sources == ("vocals",)
+        assert separator.separator.sources == SOURCES
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"recurrence": 1}, '"recurrence" must be true or false'),
+        ({"blend": {"u": {"vocals": 1}}}, '"recurrence" is for blends of all of drums, bass, other, vocals'),
+    ],
+)
+def test_what_cannot_be_averaged_is_refused(tmp_path: Path, changes: dict[str, object], says: str) -> None:
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps({**RECURRING, **changes}))
+    with pytest.raises(ConfigError, match=re.escape(f"{path}: {says}")):
+        preset_file.read(path)

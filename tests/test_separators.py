@@ -14,6 +14,7 @@ from danna_sep.blending import Blend
 from danna_sep.cascade import Cascade
 from danna_sep.errors import Cancelled, ConfigError
 from danna_sep.models import XUMX, Demucs, DemucsConfig, UNet, UNetConfig, XUMXConfig
+from danna_sep.recurring import Recurring
 from danna_sep.separators import MaskSeparator, Separator, WaveformSeparator, only
 from danna_sep.signal.overlap_add import SegmentGrid
 from danna_sep.streaming import default_segment_s, segment_grid, stream
@@ -35,6 +36,8 @@ def small_separators() -> dict[str, Separator]:
     rows = {"unet": (0.5, 1, 0, 0.3), "demucs": (0.5, 0, 1, 0.7)}
     separators["blend"] = Blend({name: separators[name] for name in rows}, rows)
     separators["only"] = only(separators["blend"], ["vocals", "drums"])
+    separators["recurring"] = Recurring(separators["blend"])
+    separators["recurring, only"] = only(separators["recurring"], ["vocals", "drums"])
     networks = tuple(SpleeterUNet((2, 2, 2, 2, 2, 2)).eval().requires_grad_(False) for _ in range(2))
     separators["spleeter"] = SpleeterSeparator(networks, n_bins=128)
     separators["spleeter, average"] = SpleeterSeparator(networks, n_bins=64, beyond="average")

@@ -70,6 +70,7 @@ def load(
 
 def _load(preset: str, sources: tuple[str, ...], use: _Use, parents: tuple[Path, ...]) -> Separator:
     from danna_sep.blending import Blend
+    from danna_sep.recurring import Recurring
     from danna_sep.separators import only
 
     if preset in presets.PRESETS:
@@ -78,6 +79,7 @@ def _load(preset: str, sources: tuple[str, ...], use: _Use, parents: tuple[Path,
         presets.check_known(preset)
         return only(plugins.load(preset, device=use.device), sources)
     file, parents = presets.opened(preset, sources, parents)
+    wanted, sources = sources, file.computed(sources)
     separators: dict[str, Separator] = {}
     blend: dict[str, list[float]] = {}
     for name in file.needed(sources):
@@ -89,7 +91,8 @@ def _load(preset: str, sources: tuple[str, ...], use: _Use, parents: tuple[Path,
             raise ConfigError(f"{preset}: {name}: {error}") from error
         blend[name] = [row.get(source, 0.0) for source in sources]
     # The weights are as somebody chose or fitted them: no word if they do not sum to one.
-    return Blend(separators, blend, sources, sums_to_one=False)
+    blended = Blend(separators, blend, sources, sums_to_one=False)
+    return only(Recurring(blended), wanted) if file.recurs else blended
 
 
 def _load_part(part: Part, sources: tuple[str, ...], use: _Use, parents: tuple[Path, ...]) -> Separator:
@@ -113,6 +116,7 @@ def _load_part(part: Part, sources: tuple[str, ...], use: _Use, parents: tuple[P
 
 def _load_built_in(preset: str, sources: tuple[str, ...], use: _Use) -> Separator:
     from danna_sep.blending import Blend
+    from danna_sep.recurring import Recurring
     from danna_sep.separators import only
 
     chosen = presets.find(preset)
@@ -122,7 +126,7 @@ def _load_built_in(preset: str, sources: tuple[str, ...], use: _Use) -> Separato
     }
     # Models that these stems do not need are not there, so the others' weights may lack theirs elsewhere.
     blend = Blend(separators, {name: chosen.blend[name] for name in separators}, sums_to_one=False)
-    return only(blend, sources)
+    return only(Recurring(blend) if chosen.recurs else blend, sources)
 
 
 def _load_model(path: Path, changes: Settings, use: _Use, in_the_originals_way: bool = False) -> Separator:

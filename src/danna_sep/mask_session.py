@@ -15,6 +15,7 @@ from torch import Tensor
 from danna_sep.blending import Blend
 from danna_sep.memory import BRIEFLY, Store
 from danna_sep.models.mask_stream import open_mask_stream
+from danna_sep.recurring import Recurring
 from danna_sep.separators import MaskSeparator, Separator
 from danna_sep.settled import Settled
 from danna_sep.shapes import Mixture, Stems
@@ -53,6 +54,8 @@ def only_masks(separator: Separator, grid: SegmentGrid) -> bool:
     """
     if isinstance(separator, _Asking):
         return separator.only_masks(grid)
+    if isinstance(separator, Recurring):
+        return only_masks(separator.separator, grid)
     if isinstance(separator, Blend):
         return all(only_masks(each, grid) for each in separator.active.values())
     return (

@@ -9,11 +9,13 @@
        "fast": {"preset": "fast"},
        "ht": {"plugin": "demucs", "options": {"model": "htdemucs_ft"}},
        "two": {"cascade": {"taken": ["vocals"], "first": {"plugin": "spleeter"}, "rest": {"preset": "danna"}}}},
-     "blend": {"mine": {"drums": 0.4, "vocals": 1}, "unet": {"drums": 0.6, "bass": 1, "other": 1}, ...}}
+     "blend": {"mine": {"drums": 0.4, "vocals": 1}, "unet": {"drums": 0.6, "bass": 1, "other": 1}, ...},
+     "recurrence": true}
 
 `file` is a weights file, `preset` a built-in preset or another preset file; both paths are relative to this file.
 `config` changes what the header of weights says of their model, to what needs no other weights, such as the spectrum
-heard. A source that a row does not name has the weight 0 there. Reading is strict: what is not known is refused.
+heard. A source that a row does not name has the weight 0 there. With `recurrence` the blend's stems are averaged over
+the places of the song that sound alike. Reading is strict: what is not known is refused.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ from danna_sep.types import SOURCES
 
 FORMAT: Final = "danna-sep-preset/1"
 WEIGHTS_SUFFIX: Final = ".safetensors"
-_FIELDS: Final = ("format", "summary", "separators", "blend")
+_FIELDS: Final = ("format", "summary", "separators", "blend", "recurrence")
 _EXTRAS: Final = {"plugin": ("options",), "weights": ("config",), "file": ("config",)}
 """Fields that may stand beside one of these kinds."""
 
@@ -89,20 +91,27 @@ class PresetFile:
         separators: What each name stands for; paths as seen from the current folder.
         blend: For each of those names, a weight per source; a source that is missing has none.
         summary: One line.
+        recurs: Whether the blend's stems are averaged where a song repeats itself, for which all four are needed.
     """
 
     separators: Mapping[str, Part]
     blend: Mapping[str, Mapping[str, float]]
     summary: str = ""
+    recurs: bool = False
 
     @property
     def sources(self) -> tuple[str, ...]:
         """Sources that any row names, if only to say 0."""
         return tuple(source for source in SOURCES if any(source in row for row in self.blend.values()))
 
+    def computed(self, sources: Sequence[str]) -> tuple[str, ...]:
+        """Sources that are computed where some are wanted."""
+        return SOURCES if self.recurs else tuple(sources)
+
     def needed(self, sources: Sequence[str]) -> list[str]:
         """Names of the separators that add something to these sources."""
-        return [name for name, row in self.blend.items() if any(row.get(source) for source in sources)]
+        computed = self.computed(sources)
+        return [name for name, row in self.blend.items() if any(row.get(source) for source in computed)]
 
 
 def read(path: Path) -> PresetFile:
@@ -136,6 +145,8 @@ def write(path: Path, preset: PresetFile) -> None:
     content: dict[str, Any] = {"format": FORMAT, "summary": preset.summary}
     content["separators"] = {name: _written(part, path.parent) for name, part in preset.separators.items()}
     content["blend"] = {name: dict(row) for name, row in preset.blend.items()}
+    if preset.recurs:
+        content["recurrence"] = True
     try:
         _preset_file(content, path.parent)
     except ConfigError as error:
@@ -148,7 +159,7 @@ def _preset_file(content: Any, folder: Path) -> PresetFile:
     _check_object(content, "the file")
     if content.get("format") != FORMAT:
         raise ConfigError(f'"format" is {content.get("format")!r}; this version reads {FORMAT!r}')
-    _check_fields(content, "the file", _FIELDS, optional=("summary",))
+    _check_fields(content, "the file", _FIELDS, optional=("summary", "recurrence"))
     summary = content.get("summary", "")
     if not isinstance(summary, str) or len(summary.splitlines()) > 1:
         raise ConfigError('"summary" must be one line of text')
@@ -159,7 +170,13 @@ def _preset_file(content: Any, folder: Path) -> PresetFile:
     _check_object(content["blend"], '"blend"')
     _check_fields(content["blend"], '"blend"', tuple(separators))
     blend = {name: _row(row, f"weights of {name!r}") for name, row in content["blend"].items()}
-    return PresetFile(separators, blend, summary)
+    recurs = content.get("recurrence", False)
+    if not isinstance(recurs, bool):
+        raise ConfigError('"recurrence" must be true or false')
+    preset = PresetFile(separators, blend, summary, recurs)
+    if recurs and preset.sources != SOURCES:
+        raise ConfigError(f'"recurrence" is for blends of all of {", ".join(SOURCES)}')
+    return preset
 
 
 def _part(content: Any, where: str, folder: Path) -> Part:

@@ -32,16 +32,18 @@ class Preset:
         weights: Name of the weights of each model.
         blend: Weight of each model in drums, bass, other and vocals.
         is_original: The authors' released system, which hears whole tracks in its own way.
+        recurs: Whether its stems are averaged where a song repeats itself.
     """
 
     summary: str
     weights: Mapping[str, str]
     blend: Mapping[str, Sequence[float]]
     is_original: bool = False
+    recurs: bool = False
 
 
-def _bundle(blend: Mapping[str, Sequence[float]], summary: str) -> Preset:
-    return Preset(summary, {model: f"{_BUNDLE}-{model}" for model in blend}, blend)
+def _bundle(blend: Mapping[str, Sequence[float]], summary: str, recurs: bool = False) -> Preset:
+    return Preset(summary, {model: f"{_BUNDLE}-{model}" for model in blend}, blend, recurs=recurs)
 
 
 def _original(blend: Mapping[str, Sequence[float]], summary: str) -> Preset:
@@ -57,10 +59,12 @@ PRESETS: Final[Mapping[str, Preset]] = {
             "demucs": (0.00, 0.00, 0.00, 0.00),
         },
         "two U-Nets, with the weights that ship; their X-UMX and Demucs add nothing yet",
+        recurs=True,
     ),
     "fast": _bundle(
         {"wide-unet": _ALONE, "demucs": (0.0, 0.0, 0.0, 0.0)},
         "the wider U-Net, with the weights that ship; their Demucs adds nothing yet",
+        recurs=True,
     ),
     "xumx": _bundle({"xumx": _ALONE}, "X-UMX alone"),
     "unet": _bundle({"unet": _ALONE}, "U-Net alone"),
@@ -130,7 +134,7 @@ def find_weights(preset: str, sources: Sequence[str] = SOURCES) -> dict[str, Pat
     """
     chosen = find(preset)
     check_sources(sources)
-    places = [SOURCES.index(source) for source in sources]
+    places = [SOURCES.index(source) for source in (SOURCES if chosen.recurs else sources)]
     needed = [name for name, row in chosen.blend.items() if any(row[place] for place in places)]
     return {name: weights.find(chosen.weights[name]) for name in needed}
 
@@ -207,7 +211,7 @@ def _check(preset: str, sources: tuple[str, ...], parents: tuple[Path, ...]) -> 
     elif preset_file.is_file_name(preset):
         file, parents = opened(preset, sources, parents)
         for name in file.needed(sources):
-            own = tuple(source for source in sources if file.blend[name].get(source))
+            own = tuple(source for source in file.computed(sources) if file.blend[name].get(source))
             _check_part(file.separators[name], own, parents)
     else:
         check_known(preset)

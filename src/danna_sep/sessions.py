@@ -17,6 +17,8 @@ from danna_sep.blending import Blend
 from danna_sep.cascade import Cascade
 from danna_sep.mask_session import MaskSession, hears_on
 from danna_sep.memory import apart
+from danna_sep.recurring import Recurring
+from danna_sep.recurring_session import RecurringSession
 from danna_sep.separators import MaskSeparator, Separator, WaveformSeparator
 from danna_sep.settled import Settled
 from danna_sep.shapes import Mixture, Stems
@@ -60,6 +62,8 @@ def open_session(separator: Separator, grid: SegmentGrid | None, n_together: int
     """
     if isinstance(separator, _Opening):
         return separator.session(grid, n_together)
+    if grid and isinstance(separator, Recurring):
+        return RecurringSession(separator, open_session(separator.separator, grid, n_together), grid, n_together)
     if grid and isinstance(separator, Blend):
         return _open_blended(separator, grid, n_together)
     if grid and isinstance(separator, Cascade) and separator.left:

@@ -1,0 +1,240 @@
+"""Stems averaged over the places of a song that sound alike.
+
+A loop, a groove, a chord or a held vowel comes back, each time among other sounds, and what is wrong in its estimate
+is wrong in another way each time. So the magnitude of a stem's frame becomes a geometric mean over all frames of some
+minutes, weighted by how much the stem sounds there as it does here: non-local means (Buades et al., CVPR 2005) of what
+a separator gave, as REPET-SIM (Rafii and Pardo, ISMIR 2012) has medians of a mixture. Phases stay, and what the stems
+lose by it or have too much goes to each of them by its share: their sum stays what it was.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterator
+from functools import cache, reduce
+from itertools import islice, pairwise
+from typing import Final
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Complex, Float
+from torch import Tensor
+
+from danna_sep.memory import Store
+from danna_sep.shapes import Stems
+
+HOP: Final = 3072
+"""Samples from frame to frame; windows are twice as long."""
+
+CHUNK: Final = 36
+"""Frames that are averaged together: 2.5 s."""
+
+N_AHEAD: Final = 4
+"""Chunks behind the one at hand that it is compared with, too: 10 s, for which stems wait."""
+
+N_IN_BANK: Final = 48
+"""Chunks in all: 120 s."""
+
+_N_BINS: Final = 1800
+"""Bins that are averaged, up to 12.9 kHz; what lies above stays as it is."""
+_N_BANDS: Final = 128
+_POWER: Final = 0.5
+"""To which magnitudes of bands are compared."""
+_NEIGHBOURS: Final = 2
+"""Frames before and behind that are compared as well,"""
+_NEARNESS: Final = 0.7
+"""each with so much less weight than the next nearer one."""
+_TOLERANCE: Final = 0.04
+"""One less the cosine of two frames, at which one counts for the other 1 / e of what its equal would."""
+_OWN: Final = 0.3
+"""What a frame counts by itself."""
+_APART: Final = 4
+"""Frames from which on another is a place of its own: nearer ones share the same errors."""
+_FLOOR: Final = 0.05
+"""Share of the mixture's level in a frame below which differences of magnitude count less and less."""
+_NOTHING: Final = 1e-30
+
+
+class Recurrence:
+    """Stems of one track in, block by block, and out again, averaged; later, and in the same order.
+
+    The frames of a chunk are compared with those of `N_IN_BANK`, of which `N_AHEAD` lie behind it, as far as there are
+    such in the track. What comes out depends on the track alone, not on how it is cut into blocks.
+    """
+
+    def __init__(self) -> None:
+        self._tracks: list[_Track] = []
+        self._axes: tuple[int, ...] = ()
+
+    def push(self, stems: Stems) -> Iterator[Stems]:
+        """What follows of the track; whatever is settled by it, in blocks."""
+        axes, track = stems.shape[:-3], stems.shape[-3:]
+        items = stems.reshape(math.prod(axes), *track)
+        if not self._tracks:
+            self._axes = tuple(axes)
+            self._tracks = [_Track(item) for item in items]
+        for each, item in zip(self._tracks, items, strict=True):
+            each.hear(item)
+        while all(track.is_ready for track in self._tracks) and self._tracks:
+            yield self._joined([track.averaged() for track in self._tracks])
+
+    def finish(self) -> Iterator[Stems]:
+        """All that is left."""
+        for track in self._tracks:
+            track.end()
+        while self._tracks and not self._tracks[0].is_over:
+            yield self._joined([track.averaged() for track in self._tracks])
+
+    @property
+    def n_held(self) -> int:
+        """Chunks that are held to be compared."""
+        return max((track.n_in_bank for track in self._tracks), default=0)
+
+    def _joined(self, stems: list[Tensor]) -> Stems:
+        return torch.stack(stems).reshape(*self._axes, *stems[0].shape)
+
+
+class _Track:
+    """One track's frames. Axes: source, channel, time; source, frame, bin."""
+
+    def __init__(self, like: Float[Tensor, "source channel _time"]) -> None:
+        self._held = like.new_zeros(*like.shape[:2], HOP)  # from a hop before the next frame's centre
+        self._window = torch.hann_window(2 * HOP, dtype=like.dtype, device=like.device)
+        self._tail = like.new_zeros(*like.shape[:2], 1, HOP)  # what the last frame gives behind its centre
+        self._bands = _bands().to(like.device)
+        self._n_samples = self._n_heard = self._n_averaged = 0
+        self._has_ended = False
+        self._store = Store()
+        self._logs: deque[Float[Tensor, "source frame bin"]] = deque()  # chunk by chunk
+        self._levels: deque[Float[Tensor, "source frame band"]] = deque()
+
+    def hear(self, stems: Float[Tensor, "source channel _time"]) -> None:
+        self._held = torch.cat((self._held, stems), -1)
+        self._n_samples += stems.shape[-1]
+        while self._n_samples // HOP >= self._n_heard + CHUNK:
+            self._listen(CHUNK)
+
+    def end(self) -> None:
+        """No more comes: silence follows."""
+        self._has_ended = True
+        n_left = -(-self._n_samples // HOP) + 1 - self._n_heard
+        n_needed = (self._n_heard - self._n_averaged + n_left + 1) * HOP
+        self._held = F.pad(self._held, (0, n_needed - self._held.shape[-1]))
+        while n_left > 0:
+            self._listen(min(CHUNK, n_left))
+            n_left -= CHUNK
+
+    @property
+    def n_in_bank(self) -> int:
+        """Chunks that are held to be compared."""
+        return len(self._logs)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the next chunk's frames and those ahead were heard."""
+        return self._n_heard >= self._n_averaged + (1 + N_AHEAD) * CHUNK
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all was given."""
+        return self._has_ended and self._n_averaged == self._n_heard
+
+    def averaged(self) -> Float[Tensor, "source channel _time"]:
+        """Stems from where the last ones ended to the centre of the chunk's last frame."""
+        first, last = self._n_averaged, min(self._n_averaged + CHUNK, self._n_heard)
+        spec = self._spectra(first, last)
+        gains = self._gains(first, last)
+        heard = spec[..., :_N_BINS]
+        shares = _magnitude(heard) * gains
+        shares = shares / shares.sum(0).clamp_min(_NOTHING)
+        kept = heard * gains[:, None]
+        spec[..., :_N_BINS] = torch.addcmul(kept, shares[:, None].to(kept.dtype), heard.sum(0) - kept.sum(0))
+        stems = self._synthesised(spec)
+        self._held = self._held[..., (last - first) * HOP :]
+        self._n_averaged = last
+        n_given = max(first - 1, 0) * HOP
+        return stems[..., 0 if first else HOP :][..., : self._n_samples - n_given]
+
+    def _spectra(self, first: int, last: int) -> Complex[Tensor, "source channel frame bin"]:
+        """Of the frames from the first to before the last."""
+        first, last = (frame - self._n_averaged for frame in (first, last))
+        frames = self._held[..., first * HOP : (last + 1) * HOP].unfold(-1, 2 * HOP, HOP)
+        spec: Tensor = torch.fft.rfft(frames * self._window)
+        return spec
+
+    def _synthesised(self, spec: Complex[Tensor, "source channel frame bin"]) -> Float[Tensor, "source channel _time"]:
+        """The frames' signals, added to the one before, to the last one's centre."""
+        frames: Tensor = torch.fft.irfft(spec, 2 * HOP).mul_(self._window)
+        before, behind = frames.split(HOP, -1)
+        weight = self._window.square()
+        signal: Tensor = (before + torch.cat((self._tail, behind[..., :-1, :]), -2)) / (weight[:HOP] + weight[HOP:])
+        self._tail = behind[..., -1:, :].clone()
+        return signal.flatten(-2)
+
+    def _listen(self, n_frames: int) -> None:
+        """Put so many frames more into the bank."""
+        magnitude = _magnitude(self._spectra(self._n_heard, self._n_heard + n_frames)[..., :_N_BINS]).float()
+        level = _root_mean_square(magnitude.sum(0))
+        self._logs.append(self._store.copy((magnitude + (_FLOOR * level + _NOTHING)).log().half()))
+        loudest = magnitude.amax(-1, keepdim=True).clamp_min(_NOTHING)
+        levels = ((magnitude / loudest).square() @ self._bands).sqrt() * loudest
+        self._levels.append(self._store.copy(levels.pow(_POWER)))
+        self._n_heard += n_frames
+
+    def _gains(self, first: int, last: int) -> Float[Tensor, "source frame bin"]:
+        """What averaging makes of each magnitude of some frames."""
+        n_before = len(self._logs) - 1 - self._n_behind(first)
+        while n_before >= N_IN_BANK - N_AHEAD:
+            self._logs.popleft(), self._levels.popleft()
+            n_before -= 1
+        n_chunks = n_before + 1 + N_AHEAD
+        logs, levels = ([*islice(kept, n_chunks)] for kept in (self._logs, self._levels))
+        start = n_before * CHUNK
+        here = slice(start, start + last - first)
+        gains = logs[0].new_empty(len(logs[0]), last - first, _N_BINS, dtype=torch.float32)
+        for source, gain in enumerate(gains):
+            weights = _weights(torch.cat([chunk[source] for chunk in levels]), here)
+            there = torch.cat([chunk[source] for chunk in logs]).float()
+            torch.addcmul(weights @ there, there[here], weights.sum(-1, keepdim=True), value=-1, out=gain)
+        return gains.exp_()
+
+    def _n_behind(self, first: int) -> int:
+        """Chunks in the bank behind the one that begins with this frame."""
+        return -(-(self._n_heard - first) // CHUNK) - 1
+
+
+def _weights(levels: Float[Tensor, "frame band"], here: slice) -> Float[Tensor, "_here frame"]:
+    """What each frame counts for those here; the rest, to one, they count themselves."""
+    lags = range(-_NEIGHBOURS, _NEIGHBOURS + 1)
+    padded = F.pad(levels, (0, 0, _NEIGHBOURS, _NEIGHBOURS))
+    in_context = torch.cat([padded[_NEIGHBOURS + lag :][: len(levels)] * _NEARNESS ** abs(lag) for lag in lags], -1)
+    in_context = in_context / in_context.amax(-1, keepdim=True).clamp_min(_NOTHING)
+    in_context = F.normalize(in_context, dim=-1)
+    weights = (in_context[here] @ in_context.mT).sub_(1).div_(_TOLERANCE).exp_()
+    places = torch.arange(len(levels), device=levels.device)
+    weights.masked_fill_((places[here, None] - places).abs() < _APART, 0)
+    return weights / (weights.sum(-1, keepdim=True) + _OWN)
+
+
+def _magnitude(spec: Complex[Tensor, "source channel frame bin"]) -> Float[Tensor, "source frame bin"]:
+    """The root of the channels' mean power."""
+    loudness: Tensor = reduce(torch.hypot, spec.abs().unbind(1))
+    return loudness / math.sqrt(spec.shape[1])
+
+
+def _root_mean_square(magnitude: Float[Tensor, "frame bin"]) -> Float[Tensor, "frame 1"]:
+    """Of the bins, also where squares would overflow."""
+    loudest = magnitude.amax(-1, keepdim=True).clamp_min(_NOTHING)
+    return (magnitude / loudest).square().mean(-1, keepdim=True).sqrt() * loudest
+
+
+@cache
+def _bands() -> Float[Tensor, "bin band"]:
+    """Takes powers of bins to means over bands whose widths grow with their frequency."""
+    edges = np.unique(np.geomspace(3, _N_BINS, _N_BANDS + 1).round().astype(int))
+    bands = torch.zeros(_N_BINS, len(edges) - 1)
+    for band, (start, end) in enumerate(pairwise(edges)):
+        bands[start:end, band] = 1 / (end - start)
+    return bands
