@@ -61,19 +61,23 @@ class Recurrence:
     """Stems of one track in, block by block, and out again, averaged; later, and in the same order.
 
     The frames of a chunk are compared with those of `N_IN_BANK`, of which `N_AHEAD` lie behind it, as far as there are
-    such in the track. What comes out depends on the track alone, not on how it is cut into blocks.
+    such in the track. What comes out depends on the track alone, not on how it is cut into blocks. It is computed where
+    the stems are, but on the CPU where that is neither a CPU nor a CUDA device.
     """
 
     def __init__(self) -> None:
         self._tracks: list[_Track] = []
         self._axes: tuple[int, ...] = ()
+        self._device = torch.device("cpu")
 
     def push(self, stems: Stems) -> Iterator[Stems]:
         """What follows of the track; whatever is settled by it, in blocks."""
         axes, track = stems.shape[:-3], stems.shape[-3:]
         items = stems.reshape(math.prod(axes), *track)
+        if items.device.type not in ("cpu", "cuda"):
+            items = items.cpu()
         if not self._tracks:
-            self._axes = tuple(axes)
+            self._axes, self._device = tuple(axes), stems.device
             self._tracks = [_Track(item) for item in items]
         for each, item in zip(self._tracks, items, strict=True):
             each.hear(item)
@@ -93,7 +97,7 @@ class Recurrence:
         return max((track.n_in_bank for track in self._tracks), default=0)
 
     def _joined(self, stems: list[Tensor]) -> Stems:
-        return torch.stack(stems).reshape(*self._axes, *stems[0].shape)
+        return torch.stack(stems).reshape(*self._axes, *stems[0].shape).to(self._device)
 
 
 class _Track:
