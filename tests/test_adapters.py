@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import pickle
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -16,9 +17,11 @@ import torch
 import adapted
 from danna_sep import plugins, weights
 from danna_sep.adapters import demucs, openunmix, spleeter
-from danna_sep.errors import ConfigError, CorruptWeights, MissingWeights
+from danna_sep.atomic import sha256_of
+from danna_sep.errors import ConfigError, CorruptWeights, MissingWeights, UnknownCheckpoint
 from danna_sep.evaluation.metrics import mdx_sdr_db
 from danna_sep.separators import only
+from danna_sep.weights import web_session
 from danna_sep.weights.arrays import read_arrays
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "caesium-excerpt"
@@ -218,6 +221,101 @@ def test_weights_that_cannot_be_fetched_are_said(name: str, monkeypatch: pytest.
 def test_openunmix_takes_known_models_only() -> None:
     with pytest.raises(ConfigError, match="there are umxl"):
         openunmix.load(model="umxse")
+
+
+class Small:
+    """Stands in for `openunmix.umxl`: its separator with networks of few units, which have no weights yet."""
+
+    def __init__(self) -> None:
+        self.asked: dict[str, object] = {}
+
+    def __call__(self, targets: list[str], **options: object) -> torch.nn.Module:
+        from openunmix.model import OpenUnmix, Separator
+
+        self.asked = options
+        networks = {name: OpenUnmix(nb_bins=2049, hidden_size=8, nb_layers=1, max_bin=256) for name in targets}
+        return Separator(networks, niter=1)  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def released(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str, object], Path]:
+    """Puts a file where PyTorch has what it downloads, as the released weights of a source, under its hash's name."""
+    if importlib.util.find_spec("openunmix") is None:
+        pytest.skip("openunmix is not installed")
+    adapted.small_openunmix()
+    import openunmix as package
+
+    monkeypatch.setattr(package, "umxl", Small())
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr(torch.hub, "_hub_dir", None)
+    folder = tmp_path / "hub" / "checkpoints"
+    folder.mkdir(parents=True)
+    names: dict[str, str] = {}
+
+    def put(source: str, content: object) -> Path:
+        path = folder / f"{source}.pth"
+        torch.save(content, path)
+        names[source] = f"{source}-{sha256_of(path)[:8]}.pth"
+        ordered = tuple(names.get(each, "") for each in ("drums", "bass", "other", "vocals"))
+        monkeypatch.setitem(openunmix._RELEASED, "umxl", (1, ordered))  # type: ignore[arg-type]
+        return path.rename(folder / names[source])
+
+    def refuse(session: web_session.Session) -> None:
+        raise AssertionError(f"{session.url} was asked for")
+
+    monkeypatch.setattr(web_session.Session, "whole", refuse)
+    for source in ("drums", "bass", "other", "vocals"):
+        put(source, openunmix_entries(source))
+    return put
+
+
+def openunmix_entries(source: str) -> dict[str, torch.Tensor]:
+    """As released: what the network has, and three buffers that it no longer has."""
+    torch.manual_seed(len(source))
+    separator: torch.nn.Module = Small()([source])
+    network = separator.target_models[source]  # type: ignore[index,union-attr]
+    entries = {name: torch.rand(value.shape).to(value.dtype) for name, value in network.state_dict().items()}  # type: ignore[union-attr]
+    left_over = {"sample_rate": torch.tensor(44100), "stft.window": torch.ones(4), "transform.0.window": torch.ones(4)}
+    return {**entries, **left_over}
+
+
+def test_openunmix_gets_its_released_weights(released: object) -> None:
+    """Each network those of its source, all of them, and none that the package would load by itself."""
+    import openunmix as package
+
+    separator = plugins.load("openunmix")
+    assert package.umxl.asked["pretrained"] is False
+    networks = separator.model.target_models  # type: ignore[attr-defined]
+    assert separator.sources == ("drums", "bass", "other", "vocals")
+    for source in separator.sources:
+        expected = openunmix_entries(source)
+        assert all(torch.equal(value, expected[name]) for name, value in networks[source].state_dict().items()), source
+    assert not separator.model.training  # type: ignore[attr-defined]
+
+
+def test_nothing_that_openunmixs_files_hold_is_run(released: Callable[[str, object], Path]) -> None:
+    released("bass", {"x": _Trap()})
+    with pytest.raises(UnknownCheckpoint, match="holds more than tensors"):
+        plugins.load("openunmix")
+
+
+def test_other_weights_are_not_taken_for_openunmixs(released: Callable[[str, object], Path]) -> None:
+    """Where entries were missing the networks separated as they were initialised."""
+    entries = openunmix_entries("bass")
+    for wrong in ({"fc1.weight": entries["fc1.weight"]}, {**entries, "more": torch.ones(1)}):
+        path = released("bass", wrong)
+        with pytest.raises(CorruptWeights, match="not the weights of this Open-Unmix") as caught:
+            plugins.load("openunmix")
+        assert str(path) in str(caught.value)
+
+
+def test_a_file_of_openunmix_with_another_hash_is_fetched_again(
+    released: Callable[[str, object], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = released("bass", openunmix_entries("bass"))
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(AssertionError, match=f"zenodo.org/records/1/files/{path.name} was asked for"):
+        openunmix.load()
 
 
 def test_a_foreign_network_is_fed_what_its_package_would_feed_it() -> None:

@@ -263,6 +263,7 @@ def test_a_file_that_is_there_already_costs_no_request(server: Server, tmp_path:
     fetch(server, "/file", tmp_path / "a", sha256=SHA256)
     n_asked = len(server.asked)
     assert fetch(server, "/file", tmp_path / "a", sha256=SHA256) == SHA256
+    assert fetch(server, "/file", tmp_path / "a", sha256=SHA256[:8]) == SHA256
     assert len(server.asked) == n_asked
     server.body = b"other"
     assert fetch(server, "/file", tmp_path / "a") == hashlib.sha256(b"other").hexdigest()
@@ -358,6 +359,7 @@ def test_a_part_of_unknown_origin_is_not_trusted(server: Server, tmp_path: Path,
 
 def test_a_wrong_hash_removes_the_part(server: Server, tmp_path: Path) -> None:
     assert_fails(server, "/file", tmp_path / "a", f"expected {'0' * 64}, got {SHA256}", sha256="0" * 64)
+    assert_fails(server, "/file", tmp_path / "a", f"expected 00000000, got {SHA256}", sha256="00000000")
     assert_only(tmp_path / "a", b"before")
 
 

@@ -56,7 +56,7 @@ def download(
     Args:
         url: http or https; Google Drive's confirmation pages are passed.
         destination: the file to make; its folder is made if need be.
-        sha256: expected hash, in hexadecimal.
+        sha256: expected hash, in hexadecimal, or the first digits of it, which are all that some files' names tell.
         n_bytes: expected size.
         progress: called after every block with bytes so far and in all.
         cancel: asked after every block; what has come is kept for the next call. A server that says nothing can
@@ -81,8 +81,8 @@ def download(
         raise WriteFailed(f"{destination}: is a folder; name the file to write")
     job = _Job(_beside(destination, ".part"), expected, n_bytes, progress, cancel or (lambda: False), url, timeout_s)
     with locked(_beside(destination, ".part.lock"), cancel=cancel):
-        if expected is not None and destination.is_file() and sha256_of(destination) == expected:
-            return expected
+        if expected is not None and destination.is_file() and (there := sha256_of(destination)).startswith(expected):
+            return there
         _persist(job, retries, backoff_s)
         got = _checked(job)
         with _writing(destination):
@@ -239,7 +239,7 @@ def _checked(job: _Job) -> str:
         problem = DownloadFailed(f"{where} the server sent a web page instead of the file; {BY_HAND}")
     elif job.n_bytes not in (None, n_done):
         problem = DownloadFailed(f"{where} {n_done} bytes came, not the expected {job.n_bytes}; {BY_HAND}")
-    elif job.sha256 not in (None, got):
+    elif not got.startswith(job.sha256 or ""):
         problem = WrongHash(f"{where} SHA-256 expected {job.sha256}, got {got}; removed, try again later or {BY_HAND}")
     if problem is not None:
         job.discard()
