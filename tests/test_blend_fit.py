@@ -203,7 +203,12 @@ def test_folds_leave_out_all_of_their_songs() -> None:
 
 def test_what_is_refused() -> None:
     grams = random_grams(2)
-    for arguments in ({"constraint": "some"}, {"objective": "some"}, {"folds": 1}, {"given": {"x": {"zz": {}}}}):
+    for arguments in (
+        {"constraint": "some"},
+        {"objective": "some"},
+        {"folds": 1},
+        {"given": {"x": {"zz": {"drums": 1}}}},
+    ):
         with pytest.raises(ConfigError):
             fit_blend(grams, **arguments)
     with pytest.raises(ConfigError, match="called 'a'"):
@@ -393,7 +398,7 @@ def test_hearing_stops_when_asked(songs_folder: Path) -> None:
 
 def test_a_report_has_given_weights_too() -> None:
     grams = random_grams(3)
-    given = {"paper": {"a": {"vocals": 0.5}, "b": {"vocals": 0.5, "drums": 1}}}
+    given = {"paper": {"a": {"vocals": 0.5}, "b": {"vocals": 0.5, "drums": 1}, "unheard": {"vocals": 0, "drums": 0}}}
     report = fit_blend(grams, given=given)
     assert isinstance(report, BlendReport)
     fit = report.fits["vocals"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
@@ -11,7 +12,8 @@ import soundfile
 import torch
 
 from command_line import call, song, stems_of
-from danna_sep import load, preset_file, separate
+from danna_sep import load, preset_file, presets, separate
+from danna_sep.evaluation.blend_fit import check_names
 from danna_sep.evaluation.metrics import mdx_sdr_db
 from danna_sep.models.precision import resolve_precision
 from danna_sep.songs import find_songs
@@ -62,6 +64,29 @@ def test_a_blend_is_fitted_and_used(data: Path, tmp_path: Path, capfd: pytest.Ca
                      "{preset}/{stem}.{ext}")  # fmt: skip
     assert separated.code == 0, separated.err
     stems_of(tmp_path / "blend")
+
+
+def test_presets_are_compared_whose_models_without_weight_are_not_named(
+    data: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """`danna` has rows of zeros, for X-UMX and Demucs."""
+    shown = call(capfd, "fit-blend", "unet", "wide-unet", "--data", data, "--json", "--compare", "danna")
+    assert shown.code == 0, shown.err
+    (report,) = shown.events
+    assert "danna" in report["fits"]["drums"]["song_sdr_db"]
+
+
+def test_the_documents_commands_compare_what_they_name() -> None:
+    """Checked as the command line does before it separates anything."""
+    text = (Path(__file__).parent.parent / "docs" / "blending.md").read_text(encoding="utf-8")
+    commands = [
+        line.split() for line in text.splitlines() if line.startswith("danna-sep fit-blend") and "--compare" in line
+    ]
+    assert len(commands) == 4
+    for words in commands:
+        named = [presets.label(word) for word in words[2 : words.index("--data")]]
+        compared = [word for before, word in itertools.pairwise(words) if before == "--compare"]
+        check_names(named, {label: presets.rows(label) for label in compared if label in presets.PRESETS})
 
 
 def test_as_json(data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

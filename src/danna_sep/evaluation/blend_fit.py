@@ -201,13 +201,16 @@ def fit_blend(
     return BlendReport(names, constraint, objective, fits)
 
 
-def check_names(names: Sequence[str], given: Mapping[str, Mapping[str, object]]) -> None:
-    """Raise ConfigError where rows of a report would have one name, or given weights are for unknown separators."""
+def check_names(names: Sequence[str], given: Mapping[str, Mapping[str, Mapping[str, float]]]) -> None:
+    """Raise ConfigError where rows of a report would have one name, or given weights are for unknown separators.
+
+    Separators whose given weights are all 0 need not be known.
+    """
     for label in (FITTED, VALIDATED, *given):
         if label in names:
             raise ConfigError(f"a separator is called {label!r} as another row of the report is; rename one of them")
     for label, rows in given.items():
-        if unknown := sorted(set(rows) - set(names)):
+        if unknown := sorted({name for name, row in rows.items() if any(row.values())} - set(names)):
             raise ConfigError(f"{label}: has weights for {unknown[0]}, which is not among {', '.join(names)}")
 
 
