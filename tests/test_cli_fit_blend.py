@@ -186,6 +186,29 @@ def test_a_preset_file_is_blended_further(data: Path, tmp_path: Path, capfd: pyt
     assert "a part of itself" in again.err
 
 
+@pytest.mark.parametrize("weight", [0, 1])
+@pytest.mark.parametrize("way", ["preset", "cascade"])
+def test_a_preset_file_does_not_become_a_part_of_itself_by_others(
+    data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], way: str, weight: float
+) -> None:
+    """Neither it nor the file between could be used ever after, or once the latter gives it a weight."""
+    inner, outer = tmp_path / "inner.json", tmp_path / "outer.json"
+    part: object = {"preset": "inner.json"}
+    if way == "cascade":
+        part = {"cascade": {"taken": ["vocals"], "first": {"preset": "demucs"}, "rest": part}}
+    whole = dict.fromkeys(SOURCES, 1)
+    for path, separators, blend in (
+        (inner, {"a": {"preset": "demucs"}}, {"a": whole}),
+        (outer, {"a": part, "b": {"preset": "demucs"}}, {"a": dict.fromkeys(SOURCES, weight), "b": whole}),
+    ):
+        path.write_text(json.dumps({"format": "danna-sep-preset/1", "separators": separators, "blend": blend}))
+    before = inner.read_bytes()
+    shown = call(capfd, "fit-blend", outer, "--data", data, "--out", inner, "--overwrite")
+    assert shown.code == 2, shown.err
+    assert "a part of itself" in shown.complaint()
+    assert inner.read_bytes() == before
+
+
 def test_stems_of_nobody_are_said(data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """A preset that lacks stems must not come as a surprise."""
     folder = finished(data, tmp_path / "mine")

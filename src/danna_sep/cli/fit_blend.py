@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+from danna_sep import preset_file
 from danna_sep.cli import fit_report
 from danna_sep.cli.failures import OK
 from danna_sep.cli.interrupt import Interrupt, Interruptible
 from danna_sep.errors import Cancelled, ConfigError, OutputExists, WriteFailed
-from danna_sep.preset_file import PluginPart, PresetFile, PresetPart, is_file_name
+from danna_sep.preset_file import CascadePart, Part, PluginPart, PresetFile, PresetPart, is_file_name
 
 if TYPE_CHECKING:
     from danna_sep.evaluation.blend_fit import BlendReport
@@ -122,10 +124,23 @@ def _check_out(request: Request, parts: Mapping[str, Chosen]) -> None:
     for part in parts.values():
         if isinstance(part, Path):
             raise ConfigError(f"{part}: holds finished stems, with which no preset can separate; leave --out away")
-        if isinstance(part, PresetPart) and is_file_name(part.name) and out.resolve() == Path(part.name).resolve():
+        if out.resolve() in _files_within(part, set()):
             raise ConfigError(f"{out}: would be a part of itself; choose another --out")
     if os.path.lexists(out) and not request.overwrite:
         raise OutputExists(f"{out}: exists already; --overwrite replaces it")
+
+
+def _files_within(part: Part, found: set[Path]) -> set[Path]:
+    """Adds the preset files that a part is made of, at any depth, those without weight as well: they may get some."""
+    if isinstance(part, CascadePart):
+        return _files_within(part.rest, _files_within(part.first, found))
+    if not isinstance(part, PresetPart) or not is_file_name(part.name) or Path(part.name).resolve() in found:
+        return found
+    found.add(Path(part.name).resolve())
+    with suppress(ConfigError):  # it has no weight, or its absence would have been said
+        for each in preset_file.read(Path(part.name)).separators.values():
+            _files_within(each, found)
+    return found
 
 
 def _estimators(parts: Mapping[str, Chosen], device: str, precision: str, interrupt: Interrupt) -> dict[str, Estimator]:
@@ -148,8 +163,6 @@ def _estimators(parts: Mapping[str, Chosen], device: str, precision: str, interr
 
 
 def _write(out: Path, report: BlendReport, parts: Mapping[str, Chosen], n_songs: int) -> None:
-    from danna_sep import preset_file
-
     means = ", ".join(f"{source} {fit.sdr_db['fitted']:.2f}" for source, fit in report.fits.items())
     summary = f"{report.constraint} weights fitted on {n_songs} songs; SDR there, dB: {means}"
     separators = {short: part for short, part in parts.items() if not isinstance(part, Path)}
