@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -37,6 +38,7 @@ def wrong(device="cpu", kind="short"):
         "nan": lambda mixture: half(mixture) * float("nan"),
         "fails": lambda mixture: half(mixture).reshape(7, 11),
         "full": lambda mixture: bytearray(2**62),
+        "in place": lambda mixture: half(mixture.mul_(2)),
     }}[kind]
 
     class Wrong(Half):
@@ -150,6 +152,26 @@ def test_one_that_fails_is_named() -> None:
     assert "\n" not in str(caught.value)
     with pytest.raises(MemoryError):
         full(torch.randn(2, 100))
+
+
+@pytest.mark.usefixtures("package", "tiny")
+def test_one_that_works_in_place_does_not_change_what_others_hear(tmp_path: Path) -> None:
+    """Neither beside it in a blend nor behind it in a cascade; and the caller's song stays what it is."""
+    wrong = {"plugin": "wrong", "options": {"kind": "in place"}}  # which takes half of the doubled song
+    unet = {"preset": "unet"}
+    cascade = {"cascade": {"taken": ["vocals"], "first": wrong, "rest": unet}}
+    mixture = torch.randn(2, 5000, generator=torch.Generator().manual_seed(0))
+    kept = mixture.clone()
+    drums, *_, vocals = danna_sep.load("unet")(mixture)
+    for separators, blend, expected in (
+        ({"a": wrong, "b": unet}, {"a": {"vocals": 0.5}, "b": {"drums": 1, "vocals": 1}}, (drums, vocals + 0.5 * kept)),
+        ({"a": cascade}, {"a": {"drums": 1, "vocals": 1}}, (torch.zeros_like(kept), kept)),
+    ):
+        content = {"format": "danna-sep-preset/1", "separators": separators, "blend": blend}
+        (tmp_path / "p.json").write_text(json.dumps(content))
+        stems = danna_sep.load(tmp_path / "p.json", stems=["drums", "vocals"])(mixture)
+        assert torch.equal(mixture, kept)
+        assert torch.allclose(stems, torch.stack(expected), atol=1e-6)
 
 
 def test_another_rate_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

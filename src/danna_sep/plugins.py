@@ -144,7 +144,7 @@ class _Watched:
         import torch
 
         try:
-            stems = self.separator(mixture)
+            stems = self.separator(mixture.clone())  # one that works in place would ruin it for the others
         except (DannaSepError, MemoryError, torch.cuda.OutOfMemoryError):
             raise
         except Exception as error:  # foreign code: anything can come
