@@ -15,6 +15,7 @@ from danna_sep import plugins
 from danna_sep.errors import ConfigError
 
 MODULE = """
+import sys
 import torch
 
 class Half:
@@ -39,6 +40,12 @@ def wrong(device="cpu", kind="short"):
         "fails": lambda mixture: half(mixture).reshape(7, 11),
         "full": lambda mixture: bytearray(2**62),
         "in place": lambda mixture: half(mixture.mul_(2)),
+        "array": lambda mixture: half(mixture).numpy(),
+        "list": lambda mixture: list(half(mixture)),
+        "none": lambda mixture: None,
+        "integers": lambda mixture: (1000 * half(mixture)).short(),
+        "complex": lambda mixture: half(mixture) * 1j,
+        "exits": lambda mixture: sys.exit(3),
     }}[kind]
 
     class Wrong(Half):
@@ -50,8 +57,26 @@ def wrong(device="cpu", kind="short"):
 def broken(device="cpu"):
     raise RuntimeError("out of luck")
 
+def exits(device="cpu"):
+    sys.exit(3)
+
 def nothing(device="cpu"):
     return object()
+
+def letters(device="cpu"):
+    half = Half(device, 0.5)
+    half.sources = "vocals"
+    return half
+
+def numbers(device="cpu"):
+    half = Half(device, 0.5)
+    half.sources = (0, 1)
+    return half
+
+def sourceless(device="cpu"):
+    half = Half(device, 0.5)
+    half.sources = ()
+    return half
 """
 
 
@@ -69,11 +94,10 @@ def install(folder: Path, name: str, rate: int = 44100) -> None:
     info = folder / f"{name}-1.5.dist-info"
     info.mkdir()
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.5\n")
+    factories = ("wrong", "broken", "exits", "nothing", "letters", "numbers", "sourceless")
     points = [
         f"half = {name}:load",
-        f"wrong = {name}:wrong",
-        f"broken = {name}:broken",
-        f"nothing = {name}:nothing",
+        *(f"{factory} = {name}:{factory}" for factory in factories),
         f"lost = {name}:no_such",
         "gone = no_such_module:load",
     ]
@@ -119,7 +143,11 @@ def test_a_preset_file_takes_a_plugin(tmp_path: Path) -> None:
     ("name", "said"),
     [
         ("broken", "RuntimeError: out of luck"),
+        ("exits", "the separator 'exits' cannot be loaded (SystemExit: 3)"),
         ("nothing", "is a object, which lacks"),
+        ("letters", "the separator 'letters' has the sources 'vocals', which are no tuple of names"),
+        ("numbers", "has the sources (0, 1), which are no tuple of names"),
+        ("sourceless", "has the sources (), which are no tuple of names"),
         ("lost", "AttributeError"),
         ("gone", "ModuleNotFoundError"),
         ("unknown", "no separator 'unknown' is installed"),
@@ -134,7 +162,17 @@ def test_what_cannot_be_used_is_said(name: str, said: str) -> None:
 
 @pytest.mark.usefixtures("package")
 @pytest.mark.parametrize(
-    ("kind", "said"), [("short", r"\(2, 2, 99\), not \(2, 2, 100\)"), ("one", r"\(1, 2, 100\)"), ("nan", "NaN")]
+    ("kind", "said"),
+    [
+        ("short", r"\(2, 2, 99\), not \(2, 2, 100\)"),
+        ("one", r"\(1, 2, 100\)"),
+        ("nan", "NaN"),
+        ("array", "ndarray, not a tensor"),
+        ("list", "list, not a tensor"),
+        ("none", "NoneType, not a tensor"),
+        ("integers", "int16, not a tensor of floating-point samples"),
+        ("complex", "complex64, not a tensor of floating-point samples"),
+    ],
 )
 def test_wrong_stems_are_not_mixed_into_others(kind: str, said: str) -> None:
     """Mixed into a blend, nobody would know where they came from."""
@@ -150,6 +188,8 @@ def test_one_that_fails_is_named() -> None:
     with pytest.raises(ConfigError, match=r"the separator 'wrong' failed \(RuntimeError: shape") as caught:
         failing(torch.randn(2, 100))
     assert "\n" not in str(caught.value)
+    with pytest.raises(ConfigError, match=r"the separator 'wrong' failed \(SystemExit: 3\)"):
+        plugins.load("wrong", options={"kind": "exits"})(torch.randn(2, 100))
     with pytest.raises(MemoryError):
         full(torch.randn(2, 100))
 

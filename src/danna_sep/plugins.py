@@ -114,11 +114,14 @@ def load(name: str, *, device: str | torch.device = "cpu", options: Mapping[str,
         separator = _factory(name)(device=str(device), **(options or {}))
     except DannaSepError:
         raise
-    except Exception as error:  # foreign code: anything can come
+    except (Exception, SystemExit) as error:  # foreign code: anything can come
         raise ConfigError(f"the separator {name!r} cannot be loaded ({_reason(error)})") from error
     if not isinstance(separator, Separator):
         kind = type(separator).__name__
         raise ConfigError(f"the separator {name!r} is a {kind}, which lacks sources, sample_rate or a call")
+    sources = separator.sources
+    if not isinstance(sources, tuple | list) or not sources or not all(isinstance(each, str) for each in sources):
+        raise ConfigError(f"the separator {name!r} has the sources {sources!r}, which are no tuple of names")
     if separator.sample_rate != SAMPLE_RATE:
         raise ConfigError(f"the separator {name!r} works at {separator.sample_rate} Hz; {SAMPLE_RATE} is needed")
     return separator if name in ADAPTERS else _Watched(name, separator)
@@ -139,7 +142,8 @@ class _Watched:
         """See `Separator`.
 
         Raises:
-            ConfigError: It raises an error, or its stems have another shape than they must, or NaN or infinite samples.
+            ConfigError: It raises an error, or its stems are no floating-point tensor of the shape that they must have,
+                or have NaN or infinite samples.
         """
         import torch
 
@@ -147,8 +151,11 @@ class _Watched:
             stems = self.separator(mixture.clone())  # one that works in place would ruin it for the others
         except (DannaSepError, MemoryError, torch.cuda.OutOfMemoryError):
             raise
-        except Exception as error:  # foreign code: anything can come
+        except (Exception, SystemExit) as error:  # foreign code: anything can come
             raise ConfigError(f"the separator {self.name!r} failed ({_reason(error)})") from error
+        if not isinstance(stems, torch.Tensor) or not stems.is_floating_point():
+            kind = stems.dtype if isinstance(stems, torch.Tensor) else type(stems).__name__
+            raise ConfigError(f"the separator {self.name!r} gave {kind}, not a tensor of floating-point samples")
         expected = (*mixture.shape[:-2], len(self.sources), *mixture.shape[-2:])
         if tuple(stems.shape) != expected:
             raise ConfigError(f"the separator {self.name!r} gave stems of shape {tuple(stems.shape)}, not {expected}")
@@ -169,7 +176,7 @@ def _factory(name: str) -> Callable[..., Any]:
     return _entry_point(name).load()  # type: ignore[no-any-return]
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     """On one line."""
     return " ".join(f"{type(error).__name__}: {error}".split())
 
