@@ -9,6 +9,7 @@ import sys
 import torch
 
 from danna_sep.separators import Separator
+from danna_sep.types import SOURCES
 
 
 def foreign_separators() -> dict[str, Separator]:
@@ -16,15 +17,14 @@ def foreign_separators() -> dict[str, Separator]:
     return {f"package {name}": make() for name, make in makers.items() if importlib.util.find_spec(name)}
 
 
-def small_demucs() -> Separator:
+def small_demucs(sources: tuple[str, ...] = SOURCES) -> Separator:
     from demucs.apply import BagOfModels
     from demucs.htdemucs import HTDemucs
 
     from danna_sep.adapters.demucs import DemucsSeparator
 
     torch.manual_seed(0)
-    sources = ["drums", "bass", "other", "vocals"]
-    networks = [HTDemucs(sources, channels=8, t_layers=1, t_heads=2, segment=0.5) for _ in range(2)]
+    networks = [HTDemucs(list(sources), channels=8, t_layers=1, t_heads=2, segment=0.5) for _ in range(2)]
     return DemucsSeparator(BagOfModels(networks).eval().requires_grad_(False))
 
 

@@ -21,6 +21,7 @@ from danna_sep.atomic import sha256_of
 from danna_sep.errors import ConfigError, CorruptWeights, MissingWeights, UnknownCheckpoint
 from danna_sep.evaluation.metrics import mdx_sdr_db
 from danna_sep.separators import only
+from danna_sep.types import SOURCES
 from danna_sep.weights import web_session
 from danna_sep.weights.arrays import read_arrays
 
@@ -203,6 +204,23 @@ def test_demucs_is_given_loud_and_faint_mixtures_alike() -> None:
     assert stems.any()
     for gain in (1e-3, 100):
         assert torch.allclose(separator(gain * mixture) / gain, stems, atol=1e-4 * float(stems.abs().max()))
+
+
+def test_demucs_with_more_stems_loses_none_of_them() -> None:
+    """What it tells from "other" is a part of it."""
+    pytest.importorskip("demucs")
+    separator = adapted.small_demucs((*SOURCES, "guitar", "piano"))
+    assert separator.sources == SOURCES
+    model = separator.model  # type: ignore[attr-defined]
+    mixture = torch.randn(2, 9000, generator=torch.Generator().manual_seed(1))
+    four = separator(mixture)
+    for network in model.models:
+        network.sources = [f"{source} of six" for source in network.sources]
+    model.sources = model.models[0].sources
+    six = separator(mixture)
+    assert len(six) == 6
+    assert six[4:].any()
+    assert torch.allclose(four, torch.stack([six[0], six[1], six[2] + six[4] + six[5], six[3]]), atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["demucs"])

@@ -21,6 +21,8 @@ from danna_sep.types import SAMPLE_RATE, SOURCES
 class DemucsSeparator:
     """A network of the package `demucs`, or a bag of them.
 
+    What networks with more stems than our four tell from "other", as guitar and piano, is added to it again.
+
     It hears segments of the length that it was trained on, overlapping by a quarter, as the package itself has it, but
     without the package's random shifts: the same mixture gives the same stems.
 
@@ -32,9 +34,9 @@ class DemucsSeparator:
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """As the network has them, in its order."""
+        """As the network has them, in its order; where it has "other", without those that are added to that."""
         model: Any = self.model
-        return tuple(model.sources)
+        return tuple(source for source in model.sources if source in SOURCES or "other" not in model.sources)
 
     @property
     def sample_rate(self) -> int:
@@ -57,11 +59,20 @@ class DemucsSeparator:
         # Antiphase channels have a mono mix of nothing: what is divided by must not vanish where something is heard.
         deviation = torch.maximum(deviation, 1e-3 * items.abs().amax((-2, -1), keepdim=True)) + 1e-8
         stems: Tensor = apply_model(self.model, (items - mean) / deviation, shifts=0, split=True, overlap=0.25)
-        stems = stems * deviation[:, None] + mean[:, None]
+        stems = self._ours(stems * deviation[:, None] + mean[:, None])
         # Of silence the network hears nothing, but it does not say exactly nothing.
         audible = (items != 0).any(-1).any(-1)[:, None, None, None]
         stems = stems * audible
         return stems.reshape(*mixture.shape[:-2], *stems.shape[1:])
+
+    def _ours(self, stems: Tensor) -> Stems:
+        """Stems of `sources` from those of all that the network has."""
+        model: Any = self.model
+        owners = ["other" if source not in self.sources else source for source in model.sources]
+        if owners == list(self.sources):
+            return stems
+        parts = [[place for place, owner in enumerate(owners) if owner == source] for source in self.sources]
+        return torch.stack([stems[:, places].sum(1) for places in parts], 1)
 
 
 def load(*, device: str = "cpu", model: str = "htdemucs") -> Separator:
