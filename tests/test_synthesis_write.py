@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
 import signal
 import subprocess
 import sys
@@ -18,7 +20,7 @@ from danna_sep.songs import find_songs
 from danna_sep.training.synthesis import folder, song, write
 from danna_sep.training.synthesis.song import length_of
 from danna_sep.training.synthesis.studio import Studio
-from danna_sep.training.synthesis.write import Failed, Kept, Order, Written, n_songs_of, write_songs
+from danna_sep.training.synthesis.write import Failed, Kept, Order, Written, indices_of, write_songs
 from danna_sep.types import SAMPLE_RATE, SOURCES
 from made_up_recordings import write_recordings
 
@@ -102,12 +104,22 @@ def test_origins_are_added_up(tmp_path: Path) -> None:
 
 def test_minutes_are_reached(tmp_path: Path) -> None:
     wanted = order(tmp_path, None, minutes=0.5)
-    n = n_songs_of(wanted)
-    assert n is not None
-    lengths = [length_of(4, index, SHORT) for index in range(n)]
+    indices = list(indices_of(wanted))
+    lengths = [length_of(4, index, SHORT) for index in indices]
+    assert indices == list(range(len(lengths)))
     assert sum(lengths) >= 30 > sum(lengths[:-1])
-    assert n_songs_of(order(tmp_path, 2, minutes=0.5)) == 2
-    assert n_songs_of(order(tmp_path, None, rolling=3)) is None
+    assert list(indices_of(order(tmp_path, 2, minutes=0.5))) == [0, 1]
+    assert not list(indices_of(order(tmp_path, None, minutes=0)))
+
+
+def test_what_has_no_end_begins_at_once(tmp_path: Path) -> None:
+    """All lengths were added up first, deaf to signals, for hours where the minutes were many."""
+    for endless in ({"rolling": 3}, {"minutes": 1e300}, {"n_songs": 10**18}, {"n_songs": 10**18, "minutes": 1e300}):
+        first = itertools.islice(indices_of(order(tmp_path, **{"n_songs": None, **endless})), 3)  # type: ignore[arg-type]
+        assert list(first) == [0, 1, 2]
+    for minutes in (math.inf, math.nan, -1.0):
+        with pytest.raises(ConfigError, match="minutes"):
+            order(tmp_path, None, minutes=minutes)
 
 
 def test_rolling_never_holds_more_and_keeps_going(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import multiprocessing
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -60,6 +61,8 @@ class Order:
             raise ConfigError("a rolling folder keeps at least 1 song")
         if self.rolling is None and self.n_songs is None and self.minutes is None:
             raise ConfigError("say how much: --songs, --minutes or --rolling")
+        if self.minutes is not None and not 0 <= self.minutes < math.inf:
+            raise ConfigError(f"minutes of songs must be a number of them, not {self.minutes:g}")
         if self.seed < 0:
             raise ConfigError(f"a seed is not negative: {self.seed}")
 
@@ -132,17 +135,16 @@ def write_songs(order: Order, processes: int = 1, cancelled: Callable[[], bool] 
                     raise event.error
 
 
-def n_songs_of(order: Order) -> int | None:
-    """How many songs an order has; None without end."""
-    counts = [] if order.n_songs is None else [order.n_songs]
-    if order.minutes is not None:
-        first = folder.next_index(order.out) if order.rolling is not None else 0
-        total_s, n = 0.0, 0
-        while total_s < order.minutes * 60:
-            total_s += length_of(order.seed, _source_of_length(order, first + n), order.length_s)
-            n += 1
-        counts.append(n)
-    return min(counts, default=None)
+def indices_of(order: Order) -> Iterator[int]:
+    """Which songs of the seed an order has, one by one: there may be no end, or one that is far away."""
+    first = folder.next_index(order.out) if order.rolling is not None else 0
+    total_s = 0.0
+    for index in itertools.count(first) if order.n_songs is None else range(first, first + order.n_songs):
+        if order.minutes is not None:
+            if total_s >= order.minutes * 60:
+                return
+            total_s += length_of(order.seed, _source_of_length(order, index), order.length_s)
+        yield index
 
 
 def _source_of_length(order: Order, index: int) -> int:
@@ -151,9 +153,7 @@ def _source_of_length(order: Order, index: int) -> int:
 
 
 def _jobs(order: Order) -> Iterator[_Job | Kept]:
-    first = folder.next_index(order.out) if order.rolling is not None else 0
-    n = n_songs_of(order)
-    for index in itertools.count(first) if n is None else range(first, first + n):
+    for index in indices_of(order):
         if order.rolling is None:
             name = folder.song_name(order.seed, index)
             yield Kept(name) if (order.out / name).exists() else _Job(name, index, order.length_s)
