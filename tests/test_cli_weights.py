@@ -105,3 +105,15 @@ def test_import(capfd: pytest.CaptureFixture[str], released: Path, tmp_path: Pat
     listed = call(capfd, "weights", "list").out
     assert "Kin-Wai Cheuk" in listed
     assert "Kin-Wai Cheuk" in (tmp_path / "danna-sep-home" / "weights" / "registry.json").read_text()
+
+
+def test_a_damaged_registry_is_said(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """And what ships is listed all the same."""
+    registry = tmp_path / "danna-sep-home" / "weights" / "registry.json"
+    registry.parent.mkdir(parents=True)
+    registry.write_text("{")
+    for command in ("list", "verify"):
+        outcome = call(capfd, "weights", command)
+        assert outcome.code == 4
+        assert "provisional-unet" in outcome.out
+        assert f"{registry}: not a registry of weights" in outcome.complaint()

@@ -446,6 +446,24 @@ def test_a_damaged_registry_is_named(content: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_a_damaged_registry_of_ones_own_does_not_stop_what_ships(tmp_path: Path) -> None:
+    """It is still said wherever all weights are looked at, and of names that only it can have."""
+    make(tmp_path / "bundle" / "shipped.safetensors")
+    weights.register_shipped(tmp_path / "bundle")
+    own = weights.user_folder() / "registry.json"
+    own.parent.mkdir(parents=True)
+    own.write_text("{")
+    assert weights.find("shipped").is_file()
+    assert [entry.name for entry in weights.entries(readable=True)] == ["shipped"]
+    damaged, shipped = weights.verify()
+    assert (damaged.path, shipped.name, shipped.ok) == (own, "shipped", True)
+    assert "not a registry of weights" in (damaged.problem or "")
+    assert weights.verify("shipped")[0].ok
+    for look in (weights.entries, lambda: weights.find("mine"), lambda: weights.verify("mine")):
+        with pytest.raises(CorruptWeights, match=r"registry\.json: not a registry"):
+            look()
+
+
 def test_concurrent_processes_lose_no_entry() -> None:
     """Each of four processes records its own five: all twenty must be there."""
     code = (

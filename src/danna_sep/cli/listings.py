@@ -38,13 +38,14 @@ def list_weights() -> None:
     folders = {result.name: result for result in weights.verify()}
     shipped = weights.shipped_folder()
     rows = [("NAME", "MODEL", "SIZE", "COPY", "STATE", "LICENCE AND ORIGIN")]
-    for entry in weights.entries():
+    for entry in weights.entries(readable=True):
         result = folders[entry.name]
         copy = "shipped" if result.path.parent == shipped else "own"
         state = "ok" if result.ok else "wrong"
         about = f"{entry.licence}; {entry.origin}" + (f" ({entry.note})" if entry.note else "")
         rows.append((entry.name, entry.model, f"{entry.n_bytes / 1e6:.1f} MB", copy, state, about))
     table(rows)
+    weights.entries()  # which says whether the user's own registry is damaged
 
 
 def show_doctor(out_dir: Path, as_json: bool) -> int:

@@ -81,13 +81,19 @@ def shipped_folder() -> Path:
     return Path(str(importlib.resources.files("danna_sep"))) / "bundle"
 
 
-def entries() -> list[WeightsEntry]:
+def entries(*, readable: bool = False) -> list[WeightsEntry]:
     """All registered weights, shipped ones first.
+
+    Args:
+        readable: leave out the user's own where their registry is damaged.
 
     Raises:
         CorruptWeights: a registry cannot be read.
     """
-    return [entry for entry, _ in _registered().values()]
+    known, problem = _registered()
+    if problem is not None and not readable:
+        raise problem
+    return [entry for entry, _ in known.values()]
 
 
 def find(name: str) -> Path:
@@ -120,12 +126,17 @@ def load(name: str) -> WeightsFile:
 def verify(name: str | None = None) -> list[Verification]:
     """Checks size and SHA-256 of one registered file, or of all, reading every byte anew.
 
+    Where the user's own registry is damaged it is one of the results, under its file's name.
+
     Raises:
         MissingWeights: `name` is not registered.
-        CorruptWeights: a registry cannot be read.
+        CorruptWeights: the registry that should have `name`, or the one that ships, cannot be read.
     """
-    chosen = list(_registered().values()) if name is None else [_lookup(name)]
+    known, damage = _registered()
+    chosen = list(known.values()) if name is None else [_lookup(name)]
     results = []
+    if name is None and damage is not None:
+        results.append(Verification(_REGISTRY, user_folder() / _REGISTRY, str(damage)))
     for entry, folder in chosen:
         path = folder / entry.filename
         _verified.difference_update({key for key in _verified if key[0] == str(path)})
@@ -197,19 +208,25 @@ def _described(name: str, path: Path, notes: Mapping[str, str | None]) -> Weight
     return WeightsEntry(name, model, path.name, sha256_of(path), path.stat().st_size, **said)
 
 
-def _registered() -> dict[str, tuple[WeightsEntry, Path]]:
-    """Entry and folder by name."""
+def _registered() -> tuple[dict[str, tuple[WeightsEntry, Path]], CorruptWeights | None]:
+    """Entry and folder by name, and what is wrong with the user's own registry: what ships needs nothing of it."""
     shipped, own = shipped_folder(), user_folder()
+    users: list[WeightsEntry] = []
+    problem = None
     try:
         users = _read_registry(own / _REGISTRY)
-    except _Unreachable:  # as in a container whose user may not enter the home folder: what ships needs nothing there
-        users = []
+    except _Unreachable:  # as in a container whose user may not enter the home folder
+        pass
+    except CorruptWeights as error:
+        problem = error
     by_folder = ((shipped, _read_registry(shipped / _REGISTRY)), (own, users))
-    return {entry.name: (entry, folder) for folder, found in by_folder for entry in found}
+    return {entry.name: (entry, folder) for folder, found in by_folder for entry in found}, problem
 
 
 def _lookup(name: str) -> tuple[WeightsEntry, Path]:
-    known = _registered()
+    known, damage = _registered()
+    if name not in known and damage is not None:
+        raise damage
     if name not in known:
         if name.startswith("original"):
             advice = f"fetch or import them: {_GET_ORIGINAL}"
