@@ -107,6 +107,36 @@ def test_import(capfd: pytest.CaptureFixture[str], released: Path, tmp_path: Pat
     assert "Kin-Wai Cheuk" in (tmp_path / "danna-sep-home" / "weights" / "registry.json").read_text()
 
 
+def test_import_replaces_nothing_unasked(
+    capfd: pytest.CaptureFixture[str], server: str, released: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Any file with the entries of a model passes for the authors': it must not silently take the place of theirs."""
+    monkeypatch.setattr(originals, "ORIGINAL", {"unet": originals.ORIGINAL["unet"]})
+    whole = released / CHECKPOINTS["unet"]
+    weights_folder = tmp_path / "danna-sep-home" / "weights"
+    entries = torch.load(whole, weights_only=True)
+    first = next(name for name, value in entries.items() if value.is_floating_point())
+    torch.save({**entries, first: entries[first] + 1}, tmp_path / "other.pth")
+    outcome = call(capfd, "weights", "import", tmp_path / "other.pth")
+    assert outcome.code == 0
+    assert "(taken to be theirs by its entries); licence: MIT" in outcome.out
+    assert "if it is theirs" in outcome.out
+    before = (weights_folder / "original-unet.safetensors").read_bytes()
+    for command in (("import", whole), ("fetch", "original", "--base-url", server)):
+        outcome = call(capfd, "weights", *command)
+        assert outcome.code == 3, outcome.err
+        assert "other weights are registered as original-unet; --overwrite replaces them" in outcome.complaint()
+        assert (weights_folder / "original-unet.safetensors").read_bytes() == before
+    # What was fetched is kept.
+    assert call(capfd, "weights", "fetch", "original", "--base-url", server, "--overwrite").code == 0
+    assert (weights_folder / "original-unet.safetensors").read_bytes() != before
+    # The same values again are no others, and damaged ones are in nobody's way.
+    assert call(capfd, "weights", "import", whole).code == 0
+    (weights_folder / "original-unet.safetensors").write_bytes(b"")
+    assert call(capfd, "weights", "import", tmp_path / "other.pth").code == 0
+    assert call(capfd, "weights", "import", whole, "--overwrite").code == 0
+
+
 def test_a_damaged_registry_is_said(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """And what ships is listed all the same."""
     registry = tmp_path / "danna-sep-home" / "weights" / "registry.json"

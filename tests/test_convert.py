@@ -9,6 +9,8 @@ import torch
 
 from danna_sep import load, weights
 from danna_sep.convert import (
+    ORIGINAL_AUTHORS,
+    ORIGINAL_LICENCE,
     OriginalDemucs,
     from_original,
     import_checkpoint,
@@ -50,8 +52,9 @@ def test_a_missing_surplus_or_misshapen_entry_is_named(model: str) -> None:
 def test_a_training_checkpoint_is_imported_and_used(unet_entries: dict[str, torch.Tensor], tmp_path: Path) -> None:
     """File of the original's -> safetensors -> separator, with nothing changed on the way."""
     torch.save({"model": unet_entries, "epoch": 3}, tmp_path / "unet_attention.pth")
-    entry = import_checkpoint(tmp_path / "unet_attention.pth")
+    entry = import_checkpoint(tmp_path / "unet_attention.pth", is_released=True)
     assert (entry.name, entry.model) == ("original-unet", "unet")
+    assert (entry.origin, entry.licence) == (ORIGINAL_AUTHORS, ORIGINAL_LICENCE)
     file = weights.load("original-unet")
     assert file.config["mask_padding"] is False
     expected = from_original(unet_entries).state_dict()

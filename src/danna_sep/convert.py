@@ -17,7 +17,7 @@ from torch import Tensor
 
 from danna_sep import weights
 from danna_sep.blending import Blend
-from danna_sep.errors import ConfigError, UnknownCheckpoint
+from danna_sep.errors import ConfigError, OutputExists, UnknownCheckpoint, WeightsError
 from danna_sep.foreign_names import recognise, translated
 from danna_sep.models import XUMX, Demucs, DemucsConfig, Model, UNet, UNetConfig, XUMXConfig
 from danna_sep.separators import MaskSeparator, Separator
@@ -156,16 +156,20 @@ def original_system(systems: Mapping[str, Mapping[str, Tensor]], shifts: int = 1
     return Blend(separators, weights)
 
 
-def import_checkpoint(path: Path) -> WeightsEntry:
+def import_checkpoint(path: Path, *, overwrite: bool = False, is_released: bool = False) -> WeightsEntry:
     """Convert a file of the original's, in any form it comes in, and register it as `original-MODEL`.
 
     The public X-UMX becomes `xumx-baseline`: training starts from it, no preset uses it.
 
     Args:
         path: TorchScript archive, training checkpoint, or state dict.
+        overwrite: Replace weights with other values that are registered under that name.
+        is_released: It comes from where its authors released it. They published no hashes: any file with the entries of
+            their model would be taken for theirs, and what is registered says so.
 
     Raises:
         WeightsError: No such file, or none of the original's models; nothing is written then.
+        OutputExists: Other weights are registered under that name.
     """
     entries = weights.foreign.read_entries(path)
     try:
@@ -175,6 +179,10 @@ def import_checkpoint(path: Path) -> WeightsEntry:
     name = recognise(entries)
     is_baseline = name == "xumx-baseline"
     registered = name if is_baseline else f"original-{name}"
+    if not overwrite and _is_another(registered, model):
+        raise OutputExists(f"{path}: other weights are registered as {registered}; --overwrite replaces them")
+    licence = BASELINE_LICENCE if is_baseline else ORIGINAL_LICENCE
+    origin = BASELINE_AUTHORS if is_baseline else ORIGINAL_AUTHORS
     destination = weights.user_folder() / f"{registered}.safetensors"
     weights.write(
         destination,
@@ -182,9 +190,21 @@ def import_checkpoint(path: Path) -> WeightsEntry:
         config=asdict(model.config),
         entries=model.state_dict(),
         metadata={
-            "licence": BASELINE_LICENCE if is_baseline else ORIGINAL_LICENCE,
-            "origin": BASELINE_AUTHORS if is_baseline else ORIGINAL_AUTHORS,
+            "licence": licence if is_released else f"{licence}; if it is theirs",
+            "origin": origin if is_released else f"{origin} (taken to be theirs by its entries)",
             "imported_from": path.name,
         },
     )
     return weights.record(registered, destination)
+
+
+def _is_another(name: str, model: Model) -> bool:
+    """Whether usable weights of that name are registered whose values are not the model's."""
+    try:
+        there = weights.load(name)
+    except WeightsError:  # none, or damaged
+        return False
+    ours = model.state_dict()
+    if there.entries.keys() != ours.keys():
+        return True
+    return not all(torch.equal(there.entries[key], value.to(there.entries[key].dtype)) for key, value in ours.items())

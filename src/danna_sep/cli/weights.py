@@ -25,12 +25,12 @@ def verify(name: str | None) -> int:
     return OK if all(result.ok for result in results) else BAD_WEIGHTS
 
 
-def import_files(files: Sequence[Path], verbose: bool) -> int:
+def import_files(files: Sequence[Path], overwrite: bool, verbose: bool) -> int:
     """Each file for itself; gives the first failure's exit code."""
     codes = []
     for path in files:
         try:
-            _import(path)
+            _import(path, overwrite)
         except Exception as error:
             codes.append(exit_code(error))
             complain(message(error, path))
@@ -39,14 +39,14 @@ def import_files(files: Sequence[Path], verbose: bool) -> int:
     return next(iter(codes), OK)
 
 
-def _import(path: Path) -> None:
+def _import(path: Path, overwrite: bool, is_released: bool = False) -> None:
     from danna_sep.convert import import_checkpoint
 
-    entry = import_checkpoint(path)
+    entry = import_checkpoint(path, overwrite=overwrite, is_released=is_released)
     say(f"{path}: {entry.model} by {entry.origin}; licence: {entry.licence}; registered as {entry.name}")
 
 
-def fetch(name: str, base_url: str | None, quiet: bool) -> int:
+def fetch(name: str, base_url: str | None, overwrite: bool, quiet: bool) -> int:
     """Download what is not here yet and import it, file by file; gives the exit code."""
     from danna_sep.weights.originals import ORIGINAL, Released, fetch_original
 
@@ -61,7 +61,7 @@ def fetch(name: str, base_url: str | None, quiet: bool) -> int:
 
         def accept(path: Path) -> None:
             with interrupt.anywhere():
-                _import(path)
+                _import(path, overwrite, is_released=base_url is None)
 
         try:
             with _bar(quiet) as progress:

@@ -10,6 +10,10 @@ import typer
 from danna_sep.cli.failures import ending_the_program
 from danna_sep.cli.flags import Verbose
 
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace other weights that are registered under the same name.")
+]
+
 weights_app = typer.Typer(
     help="Lists, checks, fetches and imports weights.", no_args_is_help=True, rich_markup_mode=None
 )
@@ -42,16 +46,17 @@ def weights_verify(name: Annotated[str | None, typer.Argument(metavar="[NAME]", 
 @weights_app.command("import", no_args_is_help=True)
 def weights_import(
     files: Annotated[list[Path], typer.Argument(metavar="FILES", help="The original authors' checkpoints.")],
+    overwrite: Overwrite = False,
     verbose: Verbose = False,
 ) -> None:
     """Converts the original's checkpoints.
 
-    The preset "original" uses them.
+    The preset "original" uses them. Whose they are follows from their entries alone: their authors published no hashes.
     """
     with ending_the_program(verbose):
         from danna_sep.cli.weights import import_files
 
-        raise typer.Exit(import_files(files, verbose))
+        raise typer.Exit(import_files(files, overwrite, verbose))
 
 
 @weights_app.command("fetch", no_args_is_help=True)
@@ -60,6 +65,7 @@ def weights_fetch(
     base_url: Annotated[
         str | None, typer.Option(metavar="URL", hidden=True, help="A mirror: the address of a folder of the files.")
     ] = None,
+    overwrite: Overwrite = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No bar.")] = False,
     verbose: Verbose = False,
 ) -> None:
@@ -70,4 +76,4 @@ def weights_fetch(
     with ending_the_program(verbose):
         from danna_sep.cli.weights import fetch
 
-        raise typer.Exit(fetch(name, base_url, quiet))
+        raise typer.Exit(fetch(name, base_url, overwrite, quiet))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from danna_sep.atomic import locked, replacing
-from danna_sep.errors import CorruptWeights, DownloadFailed, WeightsError
+from danna_sep.errors import CorruptWeights, DownloadFailed, OutputExists, WeightsError
 from danna_sep.weights.download import WrongHash, download
 
 RECORD: Final = "original.json"
@@ -77,7 +77,7 @@ def fetch_original(
         The file of each model.
 
     Raises:
-        WeightsError: what `accept` raised.
+        WeightsError, OutputExists: what `accept` raised; after the latter the file is kept.
         DownloadFailed: a file cannot be had, or is another than at the first download.
         CorruptWeights: `original.json` cannot be read.
         WriteFailed: the folder cannot be written, or the disk is too small.
@@ -115,15 +115,23 @@ def fetch_original(
             if accept is not None:
                 try:
                     accept(path)
+                except OutputExists:  # the file itself is what it should be
+                    _note(record, known, path, sha256, file.url)
+                    raise
                 except WeightsError:
                     if name not in known:
                         path.unlink(missing_ok=True)
                     raise
-            if name not in known:
-                known[name] = {"sha256": sha256, "n_bytes": path.stat().st_size, "url": file.url}
-                with replacing(record) as noted:
-                    noted.write((json.dumps(known, indent=2) + "\n").encode("utf-8"))
+            _note(record, known, path, sha256, file.url)
     return paths
+
+
+def _note(record: Path, known: dict[str, dict[str, Any]], path: Path, sha256: str, url: str) -> None:
+    if path.name in known:
+        return
+    known[path.name] = {"sha256": sha256, "n_bytes": path.stat().st_size, "url": url}
+    with replacing(record) as noted:
+        noted.write((json.dumps(known, indent=2) + "\n").encode("utf-8"))
 
 
 def _read_record(path: Path) -> dict[str, dict[str, Any]]:
