@@ -96,6 +96,17 @@ def test_spleeters_stems_add_up_to_what_it_heard() -> None:
     assert torch.allclose(spectrum[100 : edge - 100], full[100 : edge - 100], rtol=1e-3, atol=0.1)
 
 
+def test_spleeters_shares_do_not_overflow() -> None:
+    """The squares of loud magnitudes are beyond single precision; items of a batch stay independent."""
+    separator = small_spleeter(n_bins=512)
+    mixture = torch.randn(2, 20000, generator=torch.Generator().manual_seed(0))
+    loud = separator(1e10 * mixture) / 1e10
+    for level in (1e15, 1e20, 1e30):
+        stems = separator(torch.stack([level * mixture, mixture]))
+        assert torch.allclose(stems[0] / level, loud, atol=1e-4), level
+        assert torch.allclose(stems[1], separator(mixture), atol=1e-5)
+
+
 def test_spleeters_frames_begin_a_window_early() -> None:
     """As in the original: blocks of 512 frames counted from there."""
 

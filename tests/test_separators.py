@@ -102,6 +102,15 @@ def test_awkward_input_gives_finite_output(separator: Separator) -> None:
 
 
 @every
+def test_mixtures_in_double_precision_are_heard(separator: Separator) -> None:
+    """As arrays of NumPy are; what their precision gains is up to the separator."""
+    mixture = noise(2, 9000)
+    single, double = separator(mixture), separator(mixture.double())
+    assert double.dtype == torch.float64
+    assert torch.allclose(single.double(), double, atol=1e-4 * float(single.abs().max()))
+
+
+@every
 def test_it_is_a_separator(separator: Separator) -> None:
     assert isinstance(separator, Separator)
     assert separator.sample_rate == 44100

@@ -58,7 +58,8 @@ class DemucsSeparator:
         mean, deviation = mono.mean(-1, keepdim=True), mono.std(-1, keepdim=True, correction=0)
         # Antiphase channels have a mono mix of nothing: what is divided by must not vanish where something is heard.
         deviation = torch.maximum(deviation, 1e-3 * items.abs().amax((-2, -1), keepdim=True)) + 1e-8
-        stems: Tensor = apply_model(self.model, (items - mean) / deviation, shifts=0, split=True, overlap=0.25)
+        heard = ((items - mean) / deviation).to(next(self.model.parameters()).dtype)
+        stems: Tensor = apply_model(self.model, heard, shifts=0, split=True, overlap=0.25).to(items.dtype)
         stems = self._ours(stems * deviation[:, None] + mean[:, None])
         # Of silence the network hears nothing, but it does not say exactly nothing.
         audible = (items != 0).any(-1).any(-1)[:, None, None, None]

@@ -71,7 +71,8 @@ class OpenUnmixSeparator:
         """See `Separator`."""
         items = mixture.reshape(-1, *mixture.shape[-2:])
         n_samples = items.shape[-1]
-        stems: Tensor = self.model(F.pad(items, (0, max(0, _SHORTEST - n_samples))))[..., :n_samples]
+        heard = F.pad(items, (0, max(0, _SHORTEST - n_samples))).to(next(self.model.parameters()).dtype)
+        stems: Tensor = self.model(heard)[..., :n_samples].to(items.dtype)
         return stems.reshape(*mixture.shape[:-2], *stems.shape[1:])
 
 

