@@ -253,9 +253,51 @@ def test_build_checks_names_and_types() -> None:
         ("unet", {"growth": "2"}),
         ("unet", {"growth": 2.0}),
         ("unet", {"bottleneck": "none"}),
+        ("unet", {"n_layers": [2, "1"]}),
+        ("unet", {"input_power": True}),
+        ("unet", {"input_power": 10**400}),
     ]:
         with pytest.raises(ConfigError):
             build(name, config)
+
+
+def test_whole_numbers_stand_for_others() -> None:
+    """JSON has one kind of number; somebody who writes 1 means it."""
+    model = build("unet", {"growth": 2, "n_layers": [1, 1], "bottleneck_width": 8, "input_power": 1, "dropout": 0})
+    assert isinstance(model, UNet)
+    assert (type(model.config.input_power), model.config.input_power) == (float, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "config"),
+    [
+        *(
+            ("unet", {key: 0})
+            for key in ("growth", "bottleneck_width", "n_heads", "head_width", "n_sources", "n_channels")
+        ),
+        *(("unet", {"n_layers": stages}) for stages in ([], [2, 0], [-1, 2])),
+        *(("unet", {"input_power": power}) for power in (-1.0, 0.0, float("nan"), float("inf"))),
+        *(("unet", {key: 0}) for key in ("n_fft", "hop_length", "n_bins")),
+        ("unet", {"n_edge_bins": -1}),
+        ("unet", {"dropout": 1.5}),
+        *(
+            ("xumx", {key: 0})
+            for key in ("n_bins", "n_output_bins", "hidden", "n_lstm_layers", "n_sources", "n_channels")
+        ),
+        ("xumx", {"n_bins": 2050}),
+        ("xumx", {"hidden": 7}),
+        ("xumx", {"dropout": -0.1}),
+        *(("demucs", {key: 0}) for key in ("width", "n_layers", "stride", "n_lstm_layers", "n_sources", "n_channels")),
+        ("demucs", {"kernel": 3}),
+        ("demucs", {"init_scale": 0.0}),
+    ],
+    ids=str,
+)
+def test_sizes_that_no_network_has_are_refused(name: str, config: dict[str, object]) -> None:
+    """By the setting's name; some ended in errors of Python's or PyTorch's own, or separated into NaN."""
+    (key,) = config
+    with pytest.raises(ConfigError, match=f"{name}: .*({key}|stages|spectrum)"), torch.device("meta"):
+        build(name, config)
 
 
 def test_gradients_in_bfloat16_are_those_of_single_precision() -> None:

@@ -222,10 +222,25 @@ def test_weights_hear_what_a_preset_file_says(tmp_path: Path, kind: str) -> None
     for config, error, said in (
         ({"n_fftt": 1}, ConfigError, "unet has no setting 'n_fftt'"),
         ({"n_fft": 4097}, ConfigError, "no spectrum has windows of 4097"),
-        ({"growth": 3}, ConfigError, "a: config {'growth': 3} needs other weights than"),
+        ({"n_fft": 4096, "growth": 3}, ConfigError, "a: config {'growth': 3} needs other weights than"),
+        ({"input_power": -1}, ConfigError, "unet: input_power must be from 0.01 to 10, not -1.0"),
+        # Of the same shapes, or without any: the weights fit, and were made for something else.
+        ({"n_heads": 1, "head_width": 8}, ConfigError, "a: config {'n_heads': 1, 'head_width': 8} needs other weights"),
     ):
         with pytest.raises(error, match=re.escape(said)):
             danna_sep.load(write(tmp_path / "wrong.json", {"a": {kind: name, "config": config}}))
+    danna_sep.load(write(tmp_path / "whole.json", {"a": {kind: name, "config": {"input_power": 1}}}))
+
+
+@pytest.mark.usefixtures("tiny")
+def test_weights_of_a_waveform_model_have_nothing_to_change(tmp_path: Path) -> None:
+    """Another stride fits them and makes noise of them."""
+    for config, said in (
+        ({"stride": 2}, "config {'stride': 2} needs other weights than"),
+        ({"stride": 0}, "demucs: stride must be at least 1, not 0"),
+    ):
+        with pytest.raises(ConfigError, match=re.escape(said)):
+            danna_sep.load(write(tmp_path / "a.json", {"a": {"weights": "provisional-demucs", "config": config}}))
 
 
 @pytest.mark.usefixtures("tiny")

@@ -134,6 +134,7 @@ def _load_model(path: Path, changes: Settings, use: _Use, in_the_originals_way: 
 
     from danna_sep.convert import check_entries, original_separator
     from danna_sep.models import Demucs, build, demucs_framed, unet_framed
+    from danna_sep.models.build import needing_weights
     from danna_sep.models.precision import lower, lowers
     from danna_sep.models.steps import can_count, count_in_steps
     from danna_sep.models.unet import UNet
@@ -142,6 +143,8 @@ def _load_model(path: Path, changes: Settings, use: _Use, in_the_originals_way: 
     kind, config, notes = weights.read_header(path)
     with torch.device("meta"):
         model = build(kind, {**config, **changes})
+    if needing := needing_weights(kind, changes):
+        raise ConfigError(f"config {needing} needs other weights than {path}")
     if lowers(use.precision):
         lower(model)
     if isinstance(model, UNet):

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from danna_sep.models.ranges import MOST, check_ranges
 from danna_sep.shapes import Mixture, Sequence, Stems
 from danna_sep.signal.resample import resample
 
@@ -43,6 +44,11 @@ class DemucsConfig:
     init_scale: float = 0.1
     n_sources: int = 4
     n_channels: int = 2
+
+    def __post_init__(self) -> None:
+        counts = ("width", "n_layers", "stride", "n_lstm_layers", "n_sources", "n_channels")
+        check_ranges(self, **dict.fromkeys(counts, (1, MOST)), init_scale=(1e-6, 1e6))
+        check_ranges(self, kernel=(self.stride, MOST))
 
 
 class Demucs(nn.Module):

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from danna_sep.models.attention import BiaxialLSTM, LocalAttention
 from danna_sep.models.d3 import D3Block
 from danna_sep.models.dilated import dilated
+from danna_sep.models.ranges import MOST, check_ranges
 from danna_sep.models.widen import widen_and_norm
 from danna_sep.shapes import Features, Magnitude, StemMagnitudes
 
@@ -75,6 +76,10 @@ class UNetConfig:
     def __post_init__(self) -> None:
         if self.bottleneck not in ("attention", "biaxial"):
             raise ValueError(f"bottleneck must be 'attention' or 'biaxial', not {self.bottleneck!r}")
+        counts = ("n_layers", "growth", "bottleneck_width", "n_heads", "head_width", "n_sources", "n_channels")
+        check_ranges(self, **dict.fromkeys(counts, (1, MOST)), input_power=(0.01, 10), dropout=(0, 1))
+        if not self.n_layers:
+            raise ValueError("n_layers must name at least one stage")
         if self.n_fft < 2 or self.n_fft % 2 or not 1 <= self.hop_length <= self.n_fft // 2:
             raise ValueError(f"no spectrum has windows of {self.n_fft} samples, {self.hop_length} apart")
         if min(self.n_bins, self.n_fft // 2 + 1) < 2 ** len(self.n_layers):

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from danna_sep.models.ranges import MOST, check_ranges
 from danna_sep.shapes import Magnitude, Sequence, StemMagnitudes
 
 ScaledEncoder: TypeAlias = tuple[Tensor, Tensor]
@@ -41,6 +42,15 @@ class XUMXConfig:
     dropout: float = 0.4
     n_sources: int = 4
     n_channels: int = 2
+
+    def __post_init__(self) -> None:
+        counts = ("n_lstm_layers", "n_sources", "n_channels")
+        check_ranges(
+            self, **dict.fromkeys(counts, (1, MOST)), hidden=(2, MOST), dropout=(0, 1), n_output_bins=(3, MOST)
+        )
+        check_ranges(self, n_bins=(1, self.n_output_bins))
+        if self.hidden % 2:
+            raise ValueError(f"hidden must be even, not {self.hidden}")
 
     @property
     def n_fft(self) -> int:
