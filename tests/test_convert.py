@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+from command_line import call
 from danna_sep import load, weights
 from danna_sep.convert import (
     ORIGINAL_AUTHORS,
@@ -47,6 +50,9 @@ def test_a_missing_surplus_or_misshapen_entry_is_named(model: str) -> None:
             from_original({**whole, name: torch.empty(3, 3, device="meta")})
     with pytest.raises(UnknownCheckpoint, match="unknown entry extra"):
         from_original({**whole, "extra": torch.empty(1)})
+    weight = next(name for name in reversed(names) if name.endswith(".weight"))
+    with pytest.raises(UnknownCheckpoint, match=r"has numbers of the type torch\.int64"):
+        from_original({**whole, weight: torch.empty(whole[weight].shape, dtype=torch.int64, device="meta")})
 
 
 def test_a_training_checkpoint_is_imported_and_used(unet_entries: dict[str, torch.Tensor], tmp_path: Path) -> None:
@@ -63,6 +69,21 @@ def test_a_training_checkpoint_is_imported_and_used(unet_entries: dict[str, torc
         assert torch.equal(file.entries[name], value)
     with pytest.raises(MissingWeights, match="weights fetch original"):
         load("original")
+
+
+@pytest.mark.parametrize("name", [b"u_\xff.pth", "u_ü\n.pth".encode()])
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_files_of_any_name_are_imported(
+    unet_entries: dict[str, torch.Tensor], tmp_path: Path, name: bytes, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """What is noted of it is text of one line, as is what is shown."""
+    path = tmp_path / os.fsdecode(name)
+    torch.save(unet_entries, path)
+    outcome = call(capfd, "weights", "import", path)
+    assert (outcome.code, outcome.err) == (0, "")
+    assert len(outcome.out.splitlines()) == 1
+    noted = weights.load("original-unet").metadata["imported_from"]
+    assert noted == ("u_\\udcff.pth" if b"\xff" in name else "u_ü\\n.pth")
 
 
 def test_importing_something_else_writes_nothing(tmp_path: Path) -> None:

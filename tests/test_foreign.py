@@ -263,6 +263,8 @@ def test_non_finite_parameters_are_refused_by_name(tmp_path: Path, bad: float) -
         ({"a": torch.ones(1).to_sparse()}, "dense"),
         ({"a": torch.ones(1, device="meta")}, "dense"),
         ({"a": torch.ones(1).expand(10**12)}, "larger than its stored"),
+        ({"a": torch.ones(1).to(torch.float8_e4m3fn)}, "'a' has numbers of the type torch.float8_e4m3fn"),
+        ({"a": torch.ones(1) * 1j}, "'a' has numbers of the type torch.complex64"),
     ],
 )
 def test_what_is_no_set_of_plain_tensors_is_refused(tmp_path: Path, content: Any, words: str) -> None:

@@ -357,6 +357,9 @@ def test_missing_files_say_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(MissingWeights, match=r"x\.safetensors.*fetch or import them again"):
         weights.find("original-xumx")
     assert [result.ok for result in weights.verify()] == [False, False]
+    for name, said in (("c", "no such file"), (300 * "c", "too long")):
+        with pytest.raises(MissingWeights, match=said):
+            weights.read(tmp_path / f"{name}.safetensors")
 
 
 def test_a_flipped_byte_is_noticed() -> None:

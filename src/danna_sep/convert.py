@@ -60,7 +60,7 @@ def from_original(entries: Mapping[str, Tensor]) -> Model:
 
 
 def check_entries(model: torch.nn.Module, entries: Mapping[str, Tensor], what: str) -> None:
-    """Raise UnknownCheckpoint, naming the first entry, unless names and shapes are exactly the model's."""
+    """Raise UnknownCheckpoint, naming the first entry, unless names, shapes and kinds of numbers are the model's."""
     expected = model.state_dict()
     for key in expected.keys() - entries.keys():
         raise UnknownCheckpoint(f"{what}: entry {key} is missing")
@@ -71,6 +71,8 @@ def check_entries(model: torch.nn.Module, entries: Mapping[str, Tensor], what: s
             raise UnknownCheckpoint(
                 f"{what}: entry {key} has shape {tuple(entries[key].shape)}, expected {tuple(value.shape)}"
             )
+        if value.is_floating_point() and not entries[key].is_floating_point():
+            raise UnknownCheckpoint(f"{what}: entry {key} has numbers of the type {entries[key].dtype}")
 
 
 @dataclass(frozen=True)
@@ -192,10 +194,15 @@ def import_checkpoint(path: Path, *, overwrite: bool = False, is_released: bool 
         metadata={
             "licence": licence if is_released else f"{licence}; if it is theirs",
             "origin": origin if is_released else f"{origin} (taken to be theirs by its entries)",
-            "imported_from": path.name,
+            "imported_from": _printable(path.name),
         },
     )
     return weights.record(registered, destination)
+
+
+def _printable(name: str) -> str:
+    """A file's name as text of one line, which not all names are."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in name)
 
 
 def _is_another(name: str, model: Model) -> bool:

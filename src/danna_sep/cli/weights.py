@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from danna_sep import weights
-from danna_sep.cli.failures import BAD_WEIGHTS, OK, complain, exit_code, message, show_traceback
+from danna_sep.cli.failures import BAD_WEIGHTS, OK, complain, exit_code, message, one_line, show_traceback
 from danna_sep.cli.interrupt import Interrupt
 from danna_sep.cli.render import say
 from danna_sep.errors import Cancelled, ConfigError
@@ -43,7 +43,8 @@ def _import(path: Path, overwrite: bool, is_released: bool = False) -> None:
     from danna_sep.convert import import_checkpoint
 
     entry = import_checkpoint(path, overwrite=overwrite, is_released=is_released)
-    say(f"{path}: {entry.model} by {entry.origin}; licence: {entry.licence}; registered as {entry.name}")
+    about = f"{entry.model} by {entry.origin}; licence: {entry.licence}; registered as {entry.name}"
+    say(one_line(f"{path}: {about}"))
 
 
 def fetch(name: str, base_url: str | None, overwrite: bool, quiet: bool) -> int:

@@ -31,7 +31,7 @@ _MAPPED_BYTES = 2**25
 """About how much of a file is mapped into memory at a time."""
 
 _HEADER_KEYS = ("format", "model", "config")
-_DTYPES = {
+DTYPES: Final = {
     "float64": "F64",
     "float32": "F32",
     "float16": "F16",
@@ -43,6 +43,7 @@ _DTYPES = {
     "uint8": "U8",
     "bool": "BOOL",
 }
+"""Types of numbers that can be stored, by PyTorch's names."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +96,7 @@ def write(
     position = 0
     for name in order:
         end = position + stored[name].numel() * stored[name].element_size()
-        kind = _DTYPES[str(stored[name].dtype).removeprefix("torch.")]
+        kind = DTYPES[str(stored[name].dtype).removeprefix("torch.")]
         header[name] = {"dtype": kind, "shape": list(stored[name].shape), "data_offsets": [position, end]}
         position = end
     # The safetensors library shuffles the header, so that equal weights would get different hashes.
@@ -134,7 +135,7 @@ def _storable(path: Path, name: str, tensor: torch.Tensor, dtype: torch.dtype | 
         dtype = None
     is_scaled = dtype == torch.int8
     cast = tensor.detach().to(device="cpu", dtype=None if is_scaled else dtype)
-    if str(cast.dtype).removeprefix("torch.") not in _DTYPES or name == "__metadata__" or name.endswith(SCALE):
+    if str(cast.dtype).removeprefix("torch.") not in DTYPES or name == "__metadata__" or name.endswith(SCALE):
         raise ConfigError(f"{path}: entry {name!r} of type {cast.dtype} cannot be stored")
     if is_scaled:
         integers, scale = rounded(cast)
@@ -208,7 +209,11 @@ def _entries(path: Path, dtypes: Mapping[str, torch.dtype]) -> Iterator[tuple[st
 
 def read_header(path: Path) -> tuple[str, dict[str, Any], dict[str, str]]:
     """Kind of model, configuration and free notes, without reading the entries or needing torch."""
-    if not path.exists():
+    try:
+        is_there = path.exists()
+    except OSError as error:  # as for names that are too long
+        raise MissingWeights(f"{path}: cannot be looked for ({error.strerror or error}); check the path") from error
+    if not is_there:
         raise MissingWeights(f"{path}: no such file; check the path, or fetch or import the weights")
     from safetensors import safe_open
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from danna_sep.errors import MissingWeights, UnknownCheckpoint, WeightsError
+from danna_sep.weights.file import DTYPES
 from danna_sep.weights.torchscript import NotTorchScript, is_torchscript, read_torchscript
 from danna_sep.weights.web_page import looks_like_page
 
@@ -117,6 +118,8 @@ def _plain(path: Path, entries: dict[str, Any]) -> dict[str, torch.Tensor]:
             raise UnknownCheckpoint(f"{where} is not a plain dense tensor; save the model's float weights instead")
         if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
             raise UnknownCheckpoint(f"{where} is larger than its stored numbers")
+        if str(tensor.dtype).removeprefix("torch.") not in DTYPES:
+            raise UnknownCheckpoint(f"{where} has numbers of the type {tensor.dtype}; save it in float32")
         if not bool(torch.isfinite(tensor).all()):
             raise UnknownCheckpoint(f"{where} holds NaN or infinite values; the checkpoint is broken")
         plain[name] = tensor.detach().clone(memory_format=torch.contiguous_format)
