@@ -102,6 +102,29 @@ def test_origins_are_added_up(tmp_path: Path) -> None:
     assert banks == sorted(made_from)
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        "{",
+        "",
+        "[]",
+        "1",
+        "{}",
+        '{"origins": 1}',
+        '{"origins": [1]}',
+        '{"origins": [{}]}',
+        '{"origins": [{"bank": []}]}',
+    ],
+)
+def test_a_list_of_origins_that_cannot_be_read_is_not_replaced(tmp_path: Path, content: str) -> None:
+    """Whom to credit for the songs that are there stands nowhere else; it is said before any is made."""
+    (tmp_path / "origins.json").write_text(content)
+    with pytest.raises(WriteFailed, match=r"origins\.json: damaged, or no list"):
+        next(write_songs(order(tmp_path, 1)))
+    assert (tmp_path / "origins.json").read_text() == content
+    assert [path.name for path in tmp_path.iterdir()] == ["origins.json"]
+
+
 def test_minutes_are_reached(tmp_path: Path) -> None:
     wanted = order(tmp_path, None, minutes=0.5)
     indices = list(indices_of(wanted))

@@ -139,14 +139,21 @@ def note_origins(out: Path, used: Iterable[Origin]) -> None:
     """Add to the folder's list of origins those that are not in it.
 
     Raises:
-        WriteFailed: It cannot be written.
+        WriteFailed: It cannot be written, or what is there is no such list; whom to credit would be lost with it.
     """
     path = out / ORIGINS_NAME
+    entries: dict[str, dict[str, str]] = {}
     try:
-        known = json.loads(path.read_text("utf-8"))["origins"]
-    except (OSError, ValueError, KeyError):
-        known = []
-    entries = {entry["bank"]: entry for entry in known}
+        for entry in json.loads(path.read_text("utf-8"))["origins"]:
+            if not isinstance(entry["bank"], str):
+                raise TypeError(entry)
+            entries[entry["bank"]] = entry
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise WriteFailed(f"{path}: cannot be read ({error.strerror or error})") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise WriteFailed(f"{path}: damaged, or no list of what songs were made from; move it elsewhere") from error
     new = {origin.bank: _entry(origin) for origin in used if origin.bank not in entries}
     if not new and path.exists():
         return
