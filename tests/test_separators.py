@@ -12,7 +12,7 @@ from adapted import foreign_separators
 from danna_sep.adapters.spleeter import SpleeterSeparator, SpleeterUNet
 from danna_sep.blending import Blend
 from danna_sep.cascade import Cascade
-from danna_sep.errors import Cancelled, ConfigError
+from danna_sep.errors import AudioError, Cancelled, ConfigError, UnsupportedChannels
 from danna_sep.models import XUMX, Demucs, DemucsConfig, UNet, UNetConfig, XUMXConfig
 from danna_sep.recurring import Recurring
 from danna_sep.separators import MaskSeparator, Separator, WaveformSeparator, only
@@ -220,6 +220,34 @@ def test_a_cascade_refuses_what_does_not_fit() -> None:
 def test_blend_refuses_weights_that_do_not_fit(weights: dict[str, tuple[float, ...]]) -> None:
     with pytest.raises(ConfigError):
         Blend({"a": SEPARATORS["demucs"]}, weights)
+
+
+@pytest.mark.parametrize("weight", ["a", None, 1j, 10**400, torch.ones(2), float("inf")], ids=repr)
+def test_blend_refuses_weights_that_are_no_numbers(weight: float) -> None:
+    with pytest.raises(ConfigError, match="a has a weight that is not a finite number"):
+        Blend({"a": SEPARATORS["demucs"]}, {"a": (1, 1, 1, weight)})
+
+
+def test_a_blend_by_itself_refuses_unknown_stems() -> None:
+    blend = SEPARATORS["blend"]
+    assert isinstance(blend, Blend)
+    for sources in (["piano"], []):
+        with pytest.raises(ConfigError, match=r"no such stem: .*; there are drums"):
+            blend.only(sources)
+
+
+@pytest.mark.parametrize(
+    "name", ["xumx", "unet", "double", "demucs", "demucs, 3 shifts", "blend", "cascade", "spleeter"]
+)
+def test_what_is_no_stereo_mixture_is_refused(name: str) -> None:
+    """In words of ours; PyTorch's tell of convolutions."""
+    separator = SEPARATORS[name]
+    for shape in ((1, 9000), (3, 9000), (2, 4, 9000)):
+        with pytest.raises(UnsupportedChannels, match="with 2 channels, not"):
+            separator(torch.zeros(shape))
+    for shape in ((2, 0), (0, 2, 9000)):
+        with pytest.raises(AudioError, match="has no samples"):
+            separator(torch.zeros(shape))
 
 
 def test_only_refuses_unknown_stems() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterable, Mapping, Sequence
 
 import torch
@@ -101,7 +102,14 @@ class Blend:
         return blend(weighted, len(self.sources))
 
     def only(self, sources: Sequence[str]) -> Blend:
-        """The same for some of its sources, without the separators that add nothing to them."""
+        """The same for some of its sources, without the separators that add nothing to them.
+
+        Raises:
+            ConfigError: A source that it does not have, or none.
+        """
+        missing = [source for source in sources if source not in self.sources]
+        if missing or not sources:
+            raise ConfigError(f"no such stem: {', '.join(missing)}; there are {', '.join(self.sources)}")
         places = [self.sources.index(source) for source in sources]
         weights = {name: tuple(row[place] for place in places) for name, row in self.weights.items()}
         kept = {name: row for name, row in weights.items() if any(row)} or weights
@@ -120,6 +128,13 @@ def _computing(separator: Separator, sources: Sequence[str]) -> Separator:
     return only(separator, sources) if spares(separator) else separator
 
 
+def _is_finite(weight: object) -> bool:
+    try:
+        return math.isfinite(weight)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):  # no number, several in a tensor, or hundreds of digits
+        return False
+
+
 def _check_blend(
     separators: Mapping[str, Separator], weights: Mapping[str, Sequence[float]], sources: tuple[str, ...]
 ) -> None:
@@ -128,8 +143,8 @@ def _check_blend(
     for name, row in weights.items():
         if len(row) != len(sources):
             raise ConfigError(f"blend: {name} has {len(row)} weights for {len(sources)} sources")
-        if not all(torch.isfinite(torch.tensor(weight)) for weight in row):
-            raise ConfigError(f"blend: {name} has a weight that is not finite")
+        if not all(map(_is_finite, row)):
+            raise ConfigError(f"blend: {name} has a weight that is not a finite number")
     rates = {separator.sample_rate for separator in separators.values()}
     if len(rates) > 1:
         raise ConfigError(f"blend: separators work at different rates: {sorted(rates)} Hz")

@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from danna_sep.errors import ConfigError
+from danna_sep.models.hearing import check_mixture
 from danna_sep.shapes import Mixture, StemMagnitudes, Stems
 from danna_sep.signal.stem_sum import StemSum
 from danna_sep.signal.stft import magnitude_of, stft
@@ -109,6 +110,7 @@ class MaskSeparator:
 
     def __call__(self, mixture: Mixture) -> Stems:
         """See `Separator`."""
+        check_mixture(mixture, self.model)
         total = self.nothing_of(mixture)
         total.add(self._mask(total.size), self.n_iterations)
         return self.stems_of(total, mixture)
@@ -196,6 +198,7 @@ class WaveformSeparator:
 
     def __call__(self, mixture: Mixture) -> Stems:
         """See `Separator`."""
+        check_mixture(mixture, self.model)
         if isinstance(self.model, _Windowed):
             return self._averaged(mixture, partial(self.model, places=self._places))
         return self._averaged(mixture, lambda items: self._wanted(self.model(items)))

@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from danna_sep.errors import ConfigError, CorruptWeights, MissingWeights
+from danna_sep.models.hearing import check_mixture
 from danna_sep.separators import Separator
 from danna_sep.shapes import Features, Magnitude, Mixture, StemMagnitudes, Stems
 from danna_sep.signal.stft import istft, magnitude_of, stft
@@ -131,6 +132,7 @@ class SpleeterSeparator:
 
     def __call__(self, mixture: Mixture) -> Stems:
         """See `Separator`."""
+        check_mixture(mixture, self.networks[0])
         items = mixture.reshape(-1, *mixture.shape[-2:])
         n_samples = items.shape[-1]
         # Its frames begin a window before the first sample; half of one is what centring adds.
