@@ -1323,5 +1323,5 @@ def test_without_pyav_the_message_says_what_to_install(tmp_path: Path) -> None:
     result = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(program)], cwd=tmp_path, capture_output=True, text=True, check=True
     )
-    assert 'song.m4a: this format needs PyAV; install with `pip install "danna-sep[av]"`' in result.stdout
+    assert 'song.m4a: this format needs PyAV; install with `pip install "av>=12"`' in result.stdout
     assert issubclass(MissingExtra, AudioError)

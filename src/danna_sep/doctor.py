@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+from danna_sep.extras import how_to_install
 from danna_sep.types import SAMPLE_RATE, SOURCES
 
 OK: Final = "ok"
@@ -71,7 +72,7 @@ def versions() -> Iterator[Check]:
     try:
         yield Check("av", OK, f"{importlib.import_module('av').__version__}: M4A and video can be read")
     except Exception:  # not only ImportError: its libraries may fail to load
-        yield Check("av", NOTE, 'not installed; for M4A and video: pip install "danna-sep[av]"')
+        yield Check("av", NOTE, f"not installed; for M4A and video: {how_to_install('av')}")
 
 
 def codec(name: str, folder: Path) -> Iterator[Check]:
@@ -95,7 +96,7 @@ def codec(name: str, folder: Path) -> Iterator[Check]:
         with AudioReader(path, warn=lambda line: None) as reader:
             decoded = np.concatenate(list(reader.blocks(_N_FRAMES)), axis=1)
     except (MissingExtra, ImportError):
-        yield Check(label, NOTE, 'not read; pip install "danna-sep[av]"')
+        yield Check(label, NOTE, f"not read; {how_to_install('av')}")
         return
     except Exception as error:
         state = BROKEN if name in _NEEDED else NOTE

@@ -18,6 +18,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any, Final
 
 from danna_sep.errors import ConfigError, DannaSepError
+from danna_sep.extras import how_to_install
 from danna_sep.types import SAMPLE_RATE
 
 if TYPE_CHECKING:
@@ -87,9 +88,7 @@ def find(name: str) -> Plugin:
     if name not in plugins:
         raise ConfigError(f"no separator {name!r} is installed; there are {', '.join(plugins)}")
     if not plugins[name].is_installed:
-        raise ConfigError(
-            f'the separator {name!r} needs another package: pip install "danna-sep[{ADAPTERS[name].extra}]"'
-        )
+        raise ConfigError(f"the separator {name!r} needs another package: {how_to_install(ADAPTERS[name].extra)}")
     if name not in ADAPTERS:
         _entry_point(name)
     return plugins[name]

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from danna_sep.errors import ConfigError, MissingWeights
+from danna_sep.extras import how_to_install
 from danna_sep.separators import Separator
 from danna_sep.shapes import Mixture, Stems
 from danna_sep.types import SAMPLE_RATE, SOURCES
@@ -92,7 +93,7 @@ def load(*, device: str = "cpu", model: str = "htdemucs") -> Separator:
     try:
         from demucs.hf import get_hf_model
     except ImportError as error:
-        raise ConfigError(f'demucs is not usable here ({error}): pip install "danna-sep[demucs]"') from error
+        raise ConfigError(f"demucs is not usable here ({error}): {how_to_install('demucs')}") from error
     try:
         network = get_hf_model(model)
     except Exception as error:  # of the network, the hub, or the files

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from danna_sep.errors import ConfigError, CorruptWeights
+from danna_sep.extras import how_to_install
 from danna_sep.separators import Separator
 from danna_sep.shapes import Mixture, Stems
 from danna_sep.types import SOURCES
@@ -95,7 +96,7 @@ def load(*, device: str = "cpu", model: str = "umxl") -> Separator:
     except (ImportError, OSError) as error:  # OSError: a torchaudio that was built for another torch
         reason = " ".join(str(error).split())
         raise ConfigError(
-            f'openunmix is not usable here ({reason}): pip install "danna-sep[openunmix]" '
+            f"openunmix is not usable here ({reason}): {how_to_install('openunmix')} "
             "with a torchaudio that fits the installed torch"
         ) from error
     separator = getattr(openunmix, model)(targets=list(SOURCES), niter=1, device="cpu", pretrained=False)

