@@ -53,8 +53,8 @@ def _original(blend: Mapping[str, Sequence[float]], summary: str) -> Preset:
 PRESETS: Final[Mapping[str, Preset]] = {
     "danna": _bundle(
         {
-            "unet": (0.10, 0.20, 0.20, 0.10),
-            "wide-unet": (0.90, 0.80, 0.80, 0.90),
+            "unet": (0.00, 0.10, 0.10, 0.05),
+            "wide-unet": (1.00, 0.90, 0.90, 0.95),
             "xumx": (0.00, 0.00, 0.00, 0.00),  # these would add nothing
             "demucs": (0.00, 0.00, 0.00, 0.00),
         },

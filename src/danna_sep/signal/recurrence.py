@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from jaxtyping import Complex, Float
 from torch import Tensor
 
-from danna_sep.memory import Store
+from danna_sep.memory import BRIEFLY, Store
 from danna_sep.shapes import Stems
 
 HOP: Final = 3072
@@ -104,28 +104,29 @@ class _Track:
     """One track's frames. Axes: source, channel, time; source, frame, bin."""
 
     def __init__(self, like: Float[Tensor, "source channel _time"]) -> None:
-        self._held = like.new_zeros(*like.shape[:2], HOP)  # from a hop before the next frame's centre
+        self._rest = like.new_zeros(*like.shape[:2], HOP)  # from a hop before the centre of the next frame to be heard
         self._window = torch.hann_window(2 * HOP, dtype=like.dtype, device=like.device)
         self._tail = like.new_zeros(*like.shape[:2], 1, HOP)  # what the last frame gives behind its centre
         self._bands = _bands().to(like.device)
-        self._n_samples = self._n_heard = self._n_averaged = 0
+        self._n_samples = self._n_averaged = 0
         self._has_ended = False
-        self._store = Store()
-        self._logs: deque[Float[Tensor, "source frame bin"]] = deque()  # chunk by chunk
+        # What goes soon may not hold the memory of what stays, nor be held by it.
+        self._waiting, self._compared = Store(BRIEFLY), Store(BRIEFLY)
+        self._signals: deque[Float[Tensor, "source channel time"]] = deque()  # of chunks that wait
+        self._logs: deque[Float[Tensor, "source frame bin"]] = deque()  # of those and of chunks before them
         self._levels: deque[Float[Tensor, "source frame band"]] = deque()
 
     def hear(self, stems: Float[Tensor, "source channel _time"]) -> None:
-        self._held = torch.cat((self._held, stems), -1)
         self._n_samples += stems.shape[-1]
-        while self._n_samples // HOP >= self._n_heard + CHUNK:
+        self._rest = torch.cat((self._rest, stems), -1)
+        while self._rest.shape[-1] >= (CHUNK + 1) * HOP:
             self._listen(CHUNK)
 
     def end(self) -> None:
         """No more comes: silence follows."""
         self._has_ended = True
-        n_left = -(-self._n_samples // HOP) + 1 - self._n_heard
-        n_needed = (self._n_heard - self._n_averaged + n_left + 1) * HOP
-        self._held = F.pad(self._held, (0, n_needed - self._held.shape[-1]))
+        n_left = -(-self._rest.shape[-1] // HOP)
+        self._rest = F.pad(self._rest, (0, (n_left + 1) * HOP - self._rest.shape[-1]))
         while n_left > 0:
             self._listen(min(CHUNK, n_left))
             n_left -= CHUNK
@@ -137,35 +138,33 @@ class _Track:
 
     @property
     def is_ready(self) -> bool:
-        """Whether the next chunk's frames and those ahead were heard."""
-        return self._n_heard >= self._n_averaged + (1 + N_AHEAD) * CHUNK
+        """Whether the next chunk and those ahead were heard."""
+        return len(self._signals) > N_AHEAD
 
     @property
     def is_over(self) -> bool:
         """Whether all was given."""
-        return self._has_ended and self._n_averaged == self._n_heard
+        return self._has_ended and not self._signals
 
     def averaged(self) -> Float[Tensor, "source channel _time"]:
         """Stems from where the last ones ended to the centre of the chunk's last frame."""
-        first, last = self._n_averaged, min(self._n_averaged + CHUNK, self._n_heard)
-        spec = self._spectra(first, last)
-        gains = self._gains(first, last)
+        spec = self._spectra(self._signals[0])
+        gains = self._gains()
         heard = spec[..., :_N_BINS]
         shares = _magnitude(heard) * gains
         shares = shares / shares.sum(0).clamp_min(_NOTHING)
         kept = heard * gains[:, None]
         spec[..., :_N_BINS] = torch.addcmul(kept, shares[:, None].to(kept.dtype), heard.sum(0) - kept.sum(0))
         stems = self._synthesised(spec)
-        self._held = self._held[..., (last - first) * HOP :]
-        self._n_averaged = last
-        n_given = max(first - 1, 0) * HOP
-        return stems[..., 0 if first else HOP :][..., : self._n_samples - n_given]
+        self._signals.popleft()
+        n_given = max(self._n_averaged - 1, 0) * HOP
+        start = 0 if self._n_averaged else HOP
+        self._n_averaged += spec.shape[-2]
+        return stems[..., start:][..., : self._n_samples - n_given]
 
-    def _spectra(self, first: int, last: int) -> Complex[Tensor, "source channel frame bin"]:
-        """Of the frames from the first to before the last."""
-        first, last = (frame - self._n_averaged for frame in (first, last))
-        frames = self._held[..., first * HOP : (last + 1) * HOP].unfold(-1, 2 * HOP, HOP)
-        spec: Tensor = torch.fft.rfft(frames * self._window)
+    def _spectra(self, signal: Float[Tensor, "source channel _time"]) -> Complex[Tensor, "source channel frame bin"]:
+        """Of frames that begin a hop after another."""
+        spec: Tensor = torch.fft.rfft(signal.unfold(-1, 2 * HOP, HOP) * self._window)
         return spec
 
     def _synthesised(self, spec: Complex[Tensor, "source channel frame bin"]) -> Float[Tensor, "source channel _time"]:
@@ -179,34 +178,33 @@ class _Track:
 
     def _listen(self, n_frames: int) -> None:
         """Put so many frames more into the bank."""
-        magnitude = _magnitude(self._spectra(self._n_heard, self._n_heard + n_frames)[..., :_N_BINS]).float()
+        signal = self._waiting.copy(self._rest[..., : (n_frames + 1) * HOP].contiguous())
+        self._rest = self._rest[..., n_frames * HOP :]
+        magnitude = _magnitude(self._spectra(signal)[..., :_N_BINS]).float()
         level = _root_mean_square(magnitude.sum(0))
-        self._logs.append(self._store.copy((magnitude + (_FLOOR * level + _NOTHING)).log().half()))
         loudest = magnitude.amax(-1, keepdim=True).clamp_min(_NOTHING)
         levels = ((magnitude / loudest).square() @ self._bands).sqrt() * loudest
-        self._levels.append(self._store.copy(levels.pow(_POWER)))
-        self._n_heard += n_frames
+        self._signals.append(signal)
+        self._logs.append(self._compared.copy((magnitude + (_FLOOR * level + _NOTHING)).log_().half()))
+        self._levels.append(self._compared.copy(levels.pow(_POWER)))
 
-    def _gains(self, first: int, last: int) -> Float[Tensor, "source frame bin"]:
-        """What averaging makes of each magnitude of some frames."""
-        n_before = len(self._logs) - 1 - self._n_behind(first)
+    def _gains(self) -> Float[Tensor, "source frame bin"]:
+        """What averaging makes of each magnitude of the chunk that waits longest."""
+        n_before = len(self._logs) - len(self._signals)
         while n_before >= N_IN_BANK - N_AHEAD:
-            self._logs.popleft(), self._levels.popleft()
+            self._logs.popleft()
+            self._levels.popleft()
             n_before -= 1
-        n_chunks = n_before + 1 + N_AHEAD
-        logs, levels = ([*islice(kept, n_chunks)] for kept in (self._logs, self._levels))
-        start = n_before * CHUNK
-        here = slice(start, start + last - first)
-        gains = logs[0].new_empty(len(logs[0]), last - first, _N_BINS, dtype=torch.float32)
+        logs, levels = ([*islice(kept, n_before + 1 + N_AHEAD)] for kept in (self._logs, self._levels))
+        own = logs[n_before]
+        here = slice(n_before * CHUNK, n_before * CHUNK + own.shape[1])
+        gains = own.new_zeros(own.shape, dtype=torch.float32)
         for source, gain in enumerate(gains):
             weights = _weights(torch.cat([chunk[source] for chunk in levels]), here)
-            there = torch.cat([chunk[source] for chunk in logs]).float()
-            torch.addcmul(weights @ there, there[here], weights.sum(-1, keepdim=True), value=-1, out=gain)
+            for chunk, weight in zip(logs, weights.split(CHUNK, -1), strict=True):
+                gain.addmm_(weight, chunk[source].float())
+            gain.addcmul_(own[source], weights.sum(-1, keepdim=True), value=-1)
         return gains.exp_()
-
-    def _n_behind(self, first: int) -> int:
-        """Chunks in the bank behind the one that begins with this frame."""
-        return -(-(self._n_heard - first) // CHUNK) - 1
 
 
 def _weights(levels: Float[Tensor, "frame band"], here: slice) -> Float[Tensor, "_here frame"]:
