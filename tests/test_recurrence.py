@@ -69,8 +69,8 @@ def plainly_averaged(stems: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     window = scipy.signal.get_window("hann", n_window)
     spec = np.stack([np.fft.rfft(window * padded[..., k * HOP :][..., :n_window]) for k in range(n_frames)], 2)
     magnitude = np.sqrt((np.abs(spec[..., :n_bins]) ** 2).mean(1))
-    floor = 0.05 * np.sqrt((magnitude.sum(0) ** 2).mean(-1, keepdims=True))
-    logs = np.log(magnitude + floor + 1e-30)
+    level = np.sqrt((magnitude.sum(0) ** 2).mean(-1))
+    logs = np.log(magnitude + 0.05 * level[:, None] + 1e-30)
     edges = np.unique(np.round(np.geomspace(3, n_bins, 129)).astype(int))
     gains = np.ones_like(magnitude)
     for source in range(len(stems)):
@@ -85,12 +85,14 @@ def plainly_averaged(stems: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
             for other in range(n_frames):
                 size = np.linalg.norm(seen[frame]) * np.linalg.norm(seen[other])
                 if abs(other - frame) >= 4 and size:
-                    weight = np.exp((seen[frame] @ seen[other] / size - 1) / 0.04)
+                    louder = np.log(level[frame] + 1e-30) - np.log(level[other] + 1e-30)
+                    weight = np.exp((seen[frame] @ seen[other] / size - 1) / 0.04 - (louder / 1.5) ** 2)
                     total, weight_of_all = total + weight * logs[source, other], weight_of_all + weight
             gains[source, frame] = np.exp(total / weight_of_all - logs[source, frame])
-    heard = spec[..., :n_bins]
-    kept, shares = heard * gains[:, None], magnitude * gains
+    heard, shares = spec[..., :n_bins], magnitude * gains
     shares = shares / np.maximum(shares.sum(0), 1e-30)
+    phases = heard / np.maximum(magnitude, 1e-30)[:, None]
+    kept = phases * (magnitude.sum(0) * shares)[:, None]
     spec[..., :n_bins] = kept + shares[:, None] * (heard - kept).sum(0)
     signal, weights = np.zeros_like(padded), np.zeros(padded.shape[-1])
     for k in range(n_frames):
@@ -211,3 +213,16 @@ def test_segments_are_as_long_as_what_is_averaged_needs_them() -> None:
     assert only_masks(Recurring(masks), segment_grid()) == only_masks(masks, segment_grid())
     assert default_segment_s(Recurring(masks)) == default_segment_s(masks)
     assert default_segment_s(Recurring(Filters())) == default_segment_s(Filters())
+
+
+def test_where_it_is_quiet_louder_places_do_no_harm() -> None:
+    """What sounds alike may be louder by far, as before a song fades out."""
+    stems = song(10)
+    estimates = misjudged(stems)
+    n_loud = 6 * round(1.2 * SAMPLE_RATE)
+    for each in (stems, estimates):
+        each[..., n_loud:] *= 1e-3
+    quiet = slice(n_loud + 2 * HOP, None)
+    found = averaged([estimates])
+    gain = mdx_sdr_db(stems[..., quiet], found[..., quiet]) - mdx_sdr_db(stems[..., quiet], estimates[..., quiet])
+    assert gain.min() > 0, gain

@@ -3,8 +3,8 @@
 A loop, a groove, a chord or a held vowel comes back, each time among other sounds, and what is wrong in its estimate
 is wrong in another way each time. So the magnitude of a stem's frame becomes a geometric mean over all frames of some
 minutes, weighted by how much the stem sounds there as it does here: non-local means (Buades et al., CVPR 2005) of what
-a separator gave, as REPET-SIM (Rafii and Pardo, ISMIR 2012) has medians of a mixture. Phases stay, and what the stems
-lose by it or have too much goes to each of them by its share: their sum stays what it was.
+a separator gave, as REPET-SIM (Rafii and Pardo, ISMIR 2012) has medians of a mixture. Each stem then gets its share of
+what all stems have in a bin, in its own phase, and its share of what their sum has lost by it, which stays what it was.
 """
 
 from __future__ import annotations
@@ -48,6 +48,8 @@ _NEARNESS: Final = 0.7
 """each with so much less weight than the next nearer one."""
 _TOLERANCE: Final = 0.04
 """One less the cosine of two frames, at which one counts for the other 1 / e of what its equal would."""
+_LOUDER: Final = 1.5
+"""Logarithm of how much louder the mixture is, or softer, at which a frame counts 1 / e: 13 dB."""
 _OWN: Final = 0.3
 """What a frame counts by itself."""
 _APART: Final = 4
@@ -115,6 +117,7 @@ class _Track:
         self._signals: deque[Float[Tensor, "source channel time"]] = deque()  # of chunks that wait
         self._logs: deque[Float[Tensor, "source frame bin"]] = deque()  # of those and of chunks before them
         self._levels: deque[Float[Tensor, "source frame band"]] = deque()
+        self._loudness: deque[Float[Tensor, " frame"]] = deque()  # logarithm of the mixture's level
 
     def hear(self, stems: Float[Tensor, "source channel _time"]) -> None:
         self._n_samples += stems.shape[-1]
@@ -151,9 +154,12 @@ class _Track:
         spec = self._spectra(self._signals[0])
         gains = self._gains()
         heard = spec[..., :_N_BINS]
-        shares = _magnitude(heard) * gains
-        shares = shares / shares.sum(0).clamp_min(_NOTHING)
-        kept = heard * gains[:, None]
+        magnitude = _magnitude(heard)
+        shares = magnitude * gains
+        total = shares.sum(0).clamp_min(_NOTHING)
+        # How loud it is here says the mixture, whatever it is elsewhere.
+        kept = heard * (gains * (magnitude.sum(0) / total))[:, None]
+        shares = shares / total
         spec[..., :_N_BINS] = torch.addcmul(kept, shares[:, None].to(kept.dtype), heard.sum(0) - kept.sum(0))
         stems = self._synthesised(spec)
         self._signals.popleft()
@@ -187,6 +193,7 @@ class _Track:
         self._signals.append(signal)
         self._logs.append(self._compared.copy((magnitude + (_FLOOR * level + _NOTHING)).log_().half()))
         self._levels.append(self._compared.copy(levels.pow(_POWER)))
+        self._loudness.append(self._compared.copy((level[:, 0] + _NOTHING).log()))
 
     def _gains(self) -> Float[Tensor, "source frame bin"]:
         """What averaging makes of each magnitude of the chunk that waits longest."""
@@ -194,27 +201,40 @@ class _Track:
         while n_before >= N_IN_BANK - N_AHEAD:
             self._logs.popleft()
             self._levels.popleft()
+            self._loudness.popleft()
             n_before -= 1
-        logs, levels = ([*islice(kept, n_before + 1 + N_AHEAD)] for kept in (self._logs, self._levels))
+        logs, levels, loudness = (
+            [*islice(kept, n_before + 1 + N_AHEAD)] for kept in (self._logs, self._levels, self._loudness)
+        )
         own = logs[n_before]
         here = slice(n_before * CHUNK, n_before * CHUNK + own.shape[1])
+        steps = torch.cat(loudness)
+        nearness = -((steps[here, None] - steps) / _LOUDER).square()
         gains = own.new_zeros(own.shape, dtype=torch.float32)
         for source, gain in enumerate(gains):
-            weights = _weights(torch.cat([chunk[source] for chunk in levels]), here)
+            weights = _weights(torch.cat([chunk[source] for chunk in levels]), here, nearness)
             for chunk, weight in zip(logs, weights.split(CHUNK, -1), strict=True):
                 gain.addmm_(weight, chunk[source].float())
             gain.addcmul_(own[source], weights.sum(-1, keepdim=True), value=-1)
         return gains.exp_()
 
 
-def _weights(levels: Float[Tensor, "frame band"], here: slice) -> Float[Tensor, "_here frame"]:
-    """What each frame counts for those here; the rest, to one, they count themselves."""
+def _weights(
+    levels: Float[Tensor, "frame band"], here: slice, nearness: Float[Tensor, "_here frame"]
+) -> Float[Tensor, "_here frame"]:
+    """What each frame counts for those here; the rest, to one, they count themselves.
+
+    Args:
+        levels: Of one stem's bands.
+        here: Those frames.
+        nearness: Logarithm of a factor for each of the two.
+    """
     lags = range(-_NEIGHBOURS, _NEIGHBOURS + 1)
     padded = F.pad(levels, (0, 0, _NEIGHBOURS, _NEIGHBOURS))
     in_context = torch.cat([padded[_NEIGHBOURS + lag :][: len(levels)] * _NEARNESS ** abs(lag) for lag in lags], -1)
     in_context = in_context / in_context.amax(-1, keepdim=True).clamp_min(_NOTHING)
     in_context = F.normalize(in_context, dim=-1)
-    weights = (in_context[here] @ in_context.mT).sub_(1).div_(_TOLERANCE).exp_()
+    weights = (in_context[here] @ in_context.mT).sub_(1).div_(_TOLERANCE).add_(nearness).exp_()
     places = torch.arange(len(levels), device=levels.device)
     weights.masked_fill_((places[here, None] - places).abs() < _APART, 0)
     return weights / (weights.sum(-1, keepdim=True) + _OWN)
