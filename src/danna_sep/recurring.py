@@ -11,12 +11,14 @@ import torch
 from danna_sep.errors import ConfigError
 from danna_sep.separators import Separator, pick
 from danna_sep.shapes import Mixture, Stems
-from danna_sep.signal.recurrence import Recurrence
+from danna_sep.signal.recurrence import CHUNK, HOP, Recurrence
 from danna_sep.types import SOURCES
 
 if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
+
+_BLOCK = CHUNK * HOP
 
 
 @dataclass(frozen=True)
@@ -53,8 +55,10 @@ class Recurring:
     def __call__(self, mixture: Mixture) -> Stems:
         """See `Separator`."""
         recurrence = Recurrence()
-        blocks = [*recurrence.push(self.separator(mixture)), *recurrence.finish()]
-        return self.wanted(torch.cat(blocks, -1))
+        stems = self.separator(mixture).split(_BLOCK, -1)
+        # In blocks, so that no more than a bank is compared at once.
+        averaged = [settled for block in stems for settled in recurrence.push(block)]
+        return self.wanted(torch.cat([*averaged, *recurrence.finish()], -1))
 
     def wanted(self, stems: Stems) -> Float[Tensor, "*batch _source channel time"]:
         """Those of all stems that are."""
