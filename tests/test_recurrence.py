@@ -81,14 +81,18 @@ def plainly_averaged(stems: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
             around = [levels[k] if 0 <= k < n_frames else 0 * levels[0] for k in range(frame - 2, frame + 3)]
             seen.append(np.concatenate([w * each for w, each in zip((0.49, 0.7, 1, 0.7, 0.49), around, strict=True)]))
         for frame in range(n_frames):
-            total, weight_of_all = 0.3 * logs[source, frame], 0.3
+            weights = np.zeros(n_frames)
             for other in range(n_frames):
                 size = np.linalg.norm(seen[frame]) * np.linalg.norm(seen[other])
-                if abs(other - frame) >= 4 and size:
+                lag = abs(other - frame)
+                if lag >= 4 and size:
                     louder = np.log(level[frame] + 1e-30) - np.log(level[other] + 1e-30)
-                    weight = np.exp((seen[frame] @ seen[other] / size - 1) / 0.04 - (louder / 1.5) ** 2)
-                    total, weight_of_all = total + weight * logs[source, other], weight_of_all + weight
-            gains[source, frame] = np.exp(total / weight_of_all - logs[source, frame])
+                    alike = seen[frame] @ seen[other] / size
+                    weights[other] = np.exp((alike - 1) / 0.05 - (louder / 1.5) ** 2 - lag / 359)
+            if n_frames > 60:
+                weights = np.maximum(weights - np.sort(weights)[-61], 0)
+            total = 0.3 * logs[source, frame] + weights @ logs[source]
+            gains[source, frame] = np.exp(total / (0.3 + weights.sum()) - logs[source, frame])
     heard, shares = spec[..., :n_bins], magnitude * gains
     shares = shares / np.maximum(shares.sum(0), 1e-30)
     phases = heard / np.maximum(magnitude, 1e-30)[:, None]

@@ -1,10 +1,10 @@
 """Stems averaged over the places of a song that sound alike.
 
 A loop, a groove, a chord or a held vowel comes back, each time among other sounds, and what is wrong in its estimate
-is wrong in another way each time. So the magnitude of a stem's frame becomes a geometric mean over all frames of some
-minutes, weighted by how much the stem sounds there as it does here: non-local means (Buades et al., CVPR 2005) of what
-a separator gave, as REPET-SIM (Rafii and Pardo, ISMIR 2012) has medians of a mixture. Each stem then gets its share of
-what all stems have in a bin, in its own phase, and its share of what their sum has lost by it, which stays what it was.
+is wrong in another way each time. So the magnitude of a stem's frame becomes a geometric mean over those frames of a
+minute in which the stem sounds most as it does here: non-local means (Buades et al., CVPR 2005) of what a separator
+gave, as REPET-SIM (Rafii and Pardo, ISMIR 2012) has medians of a mixture. Each stem then gets its share of what all
+stems have in a bin, in its own phase, and its share of what their sum has lost by it, which stays what it was.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ HOP: Final = 3072
 CHUNK: Final = 36
 """Frames that are averaged together: 2.5 s."""
 
-N_AHEAD: Final = 4
-"""Chunks behind the one at hand that it is compared with, too: 10 s, for which stems wait."""
+N_AHEAD: Final = 6
+"""Chunks behind the one at hand that it is compared with, too: 15 s, for which stems wait."""
 
-N_IN_BANK: Final = 48
-"""Chunks in all: 120 s."""
+N_IN_BANK: Final = 27
+"""Chunks in all: 68 s."""
 
 _N_BINS: Final = 1800
 """Bins that are averaged, up to 12.9 kHz; what lies above stays as it is."""
@@ -46,10 +46,14 @@ _NEIGHBOURS: Final = 2
 """Frames before and behind that are compared as well,"""
 _NEARNESS: Final = 0.7
 """each with so much less weight than the next nearer one."""
-_TOLERANCE: Final = 0.04
+_TOLERANCE: Final = 0.05
 """One less the cosine of two frames, at which one counts for the other 1 / e of what its equal would."""
 _LOUDER: Final = 1.5
 """Logarithm of how much louder the mixture is, or softer, at which a frame counts 1 / e: 13 dB."""
+_LATER: Final = 359
+"""Frames by which another is earlier or later, at which it counts 1 / e: 25 s."""
+_N_ALIKE: Final = 60
+"""Frames that count at most: what the next one would is taken off each, so that none counts suddenly."""
 _OWN: Final = 0.3
 """What a frame counts by itself."""
 _APART: Final = 4
@@ -209,7 +213,10 @@ class _Track:
         own = logs[n_before]
         here = slice(n_before * CHUNK, n_before * CHUNK + own.shape[1])
         steps = torch.cat(loudness)
-        nearness = -((steps[here, None] - steps) / _LOUDER).square()
+        places = torch.arange(len(steps), device=steps.device)
+        lags = (places[here, None] - places).abs()
+        nearness = -((steps[here, None] - steps) / _LOUDER).square() - lags / _LATER
+        nearness.masked_fill_(lags < _APART, -math.inf)
         gains = own.new_zeros(own.shape, dtype=torch.float32)
         for source, gain in enumerate(gains):
             weights = _weights(torch.cat([chunk[source] for chunk in levels]), here, nearness)
@@ -227,7 +234,7 @@ def _weights(
     Args:
         levels: Of one stem's bands.
         here: Those frames.
-        nearness: Logarithm of a factor for each of the two.
+        nearness: Logarithm of a factor for each two.
     """
     lags = range(-_NEIGHBOURS, _NEIGHBOURS + 1)
     padded = F.pad(levels, (0, 0, _NEIGHBOURS, _NEIGHBOURS))
@@ -235,8 +242,8 @@ def _weights(
     in_context = in_context / in_context.amax(-1, keepdim=True).clamp_min(_NOTHING)
     in_context = F.normalize(in_context, dim=-1)
     weights = (in_context[here] @ in_context.mT).sub_(1).div_(_TOLERANCE).add_(nearness).exp_()
-    places = torch.arange(len(levels), device=levels.device)
-    weights.masked_fill_((places[here, None] - places).abs() < _APART, 0)
+    if len(levels) > _N_ALIKE:
+        weights.sub_(weights.topk(_N_ALIKE + 1).values[:, -1:]).clamp_(min=0)
     return weights / (weights.sum(-1, keepdim=True) + _OWN)
 
 
