@@ -370,18 +370,25 @@ def test_the_death_of_a_reader_is_told_in_one_line(data: Path, tmp_path: Path) -
 
 @pytest.mark.parametrize(("stopping", "kind"), [(True, Cancelled), (False, TrainingFailed)])
 @pytest.mark.parametrize(
-    "text",
-    ["DataLoader worker (pid 7) is killed by signal: Terminated. ", "DataLoader worker (pid(s) 7) exited unexpectedly"],
+    "raised",
+    [
+        RuntimeError("DataLoader worker (pid 7) is killed by signal: Terminated. "),
+        RuntimeError("DataLoader worker (pid(s) 7) exited unexpectedly"),
+        # When it was to hand over what it had announced.
+        ConnectionResetError(104, "Connection reset by peer"),
+        ConnectionRefusedError(111, "Connection refused"),
+        EOFError(),
+    ],
 )
 def test_a_reader_that_dies_of_the_signal_to_stop_is_no_failure(
-    tmp_path: Path, stopping: bool, kind: type[Exception], text: str
+    tmp_path: Path, stopping: bool, kind: type[Exception], raised: Exception
 ) -> None:
     """As on systems that do not tell who sent a SIGTERM: there, what a batch system sends ends the readers, too."""
     with (
         pytest.raises(kind, match="the state that was saved last"),
         running.lost_readers_told(tmp_path, lambda: stopping),
     ):
-        raise RuntimeError(text)
+        raise raised
     with pytest.raises(RuntimeError, match="something else"), running.lost_readers_told(tmp_path, lambda: stopping):
         raise RuntimeError("something else")
 

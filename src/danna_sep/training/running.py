@@ -183,7 +183,9 @@ class Running:
 
 @contextmanager
 def lost_readers_told(folder: Path, cancelled: Callable[[], bool]) -> Iterator[None]:
-    """What PyTorch raises, wherever the program just is, when a process that reads songs has died: in our words.
+    """What is raised, wherever the program just is, when a process that reads songs has died: in our words.
+
+    PyTorch says so, or what the process had sent cannot be fetched from it.
 
     Raises:
         Cancelled: A stop was asked for, of which the process died, too; there is no time to save the state.
@@ -191,8 +193,8 @@ def lost_readers_told(folder: Path, cancelled: Callable[[], bool]) -> Iterator[N
     """
     try:
         yield
-    except RuntimeError as error:
-        if not str(error).startswith("DataLoader worker"):
+    except (RuntimeError, ConnectionResetError, ConnectionRefusedError, EOFError) as error:
+        if isinstance(error, RuntimeError) and not str(error).startswith("DataLoader worker"):
             raise
         if cancelled():
             raise Cancelled(
