@@ -15,6 +15,7 @@ from danna_sep.errors import ConfigError
 from danna_sep.models import XUMX, Demucs, DemucsConfig, UNet, UNetConfig, XUMXConfig, precision, processor
 from danna_sep.models.precision import has_fast_bf16, has_fast_int8, lower, lowers, resolve_precision
 from danna_sep.models.unet_framed import FramedUNet
+from danna_sep.models.unet_layers import UNetLayers
 from danna_sep.separators import MaskSeparator
 from danna_sep.training import processes
 from danna_sep.training.processes import arithmetic_on
@@ -169,16 +170,17 @@ def test_whole_numbers_are_where_they_can_be(monkeypatch: pytest.MonkeyPatch) ->
     """In the U-Nets that ship, the rest in bfloat16 or single precision as is fast; and nowhere in other networks."""
     for fast, dtype in ((True, torch.bfloat16), (False, torch.float32)):
         monkeypatch.setattr(precision, "has_fast_bf16", lambda fast=fast: fast)
-        separator = danna_sep.load("danna", device="cpu", precision="int8")
-        assert isinstance(separator, danna_sep.Blend)
-        for part in separator.separators.values():
-            assert isinstance(part, MaskSeparator)
-            assert isinstance(part.model, FramedUNet)
-            assert (part.model.layers.counts, part.model.layers.dtype) == (True, dtype)
-    single, other = (danna_sep.load("unet", device="cpu", precision=each) for each in ("f32", "bf16"))
-    for loaded in (single, other):
-        assert isinstance(loaded, danna_sep.Blend)
-        unet = loaded.separators["unet"]
-        assert isinstance(unet, MaskSeparator)
-        assert isinstance(unet.model, FramedUNet)
-        assert not unet.model.layers.counts
+        for name in ("unet", "wide-unet"):
+            layers = layers_of_preset(name, "int8")
+            assert (layers.counts, layers.dtype) == (True, dtype)
+    assert not any(layers_of_preset("unet", each).counts for each in ("f32", "bf16"))
+
+
+def layers_of_preset(name: str, arithmetic: str) -> UNetLayers:
+    """Those of its one network, as it separates on a CPU."""
+    separator = danna_sep.load(name, device="cpu", precision=arithmetic)
+    assert isinstance(separator, danna_sep.Blend)
+    part = separator.separators[name]
+    assert isinstance(part, MaskSeparator)
+    assert isinstance(part.model, FramedUNet)
+    return part.model.layers
