@@ -53,7 +53,8 @@ def test_the_blend_hears_whole_tracks_by_one_network() -> None:
     assert isinstance(separator, Recurring)
     blend = separator.separator
     assert isinstance(blend, Blend)
-    assert {name: each.model.config.n_bins for name, each in blend.active.items()} == {"wide-unet": 1800}
+    heard = {name: (each.model.config.n_fft, each.model.config.n_bins) for name, each in blend.active.items()}
+    assert heard == {"wide-unet": (5376, 1568)}
     assert only_masks(separator, segment_grid())
     assert default_segment_s(separator) < DEFAULT_SEGMENT_S
 

@@ -24,11 +24,11 @@ a window's border those whose masks are not used."""
 AHEAD = 512
 """Frames that X-UMX's LSTMs hear behind those whose masks are wanted. What lies farther behind is lost in rounding, but
 where a song is quiet for long: all of "Caesium", with the weights that ship, changes by -77 dB or less."""
-_FRAMES = 128
-"""Frames that the U-Net hears at once: with fewer, its inner stages have too little to do at a time; half as many in
-single precision on a CPU, where features take the more memory."""
-_PARTS = 2
-"""In which they go through its outermost stages, so that features stay small."""
+_FRAMES, _PARTS = 128, 2
+"""Frames that the U-Net hears at once, for with fewer its inner stages have too little to do at a time, and parts in
+which they go through its outermost stages, so that features stay small;"""
+_SINGLE_FRAMES, _SINGLE_PARTS = 64, 4
+"""the same in single precision on a CPU, where features take the more memory."""
 _TOGETHER = 128
 """Frames for which X-UMX makes masks at once."""
 
@@ -61,7 +61,8 @@ def open_mask_stream(model: nn.Module, n_frames: int, n_together: int) -> MaskSt
     if isinstance(model, FramedUNet) or can_stream(model):
         layers = model.layers if isinstance(model, FramedUNet) else layers_of(cast("UNet", model))
         is_single = layers.device.type == "cpu" and layers.dtype == torch.float32
-        return UNetStream(layers, (_FRAMES // 2 if is_single else _FRAMES) * n_together, _PARTS)
+        n_at_once, n_parts = (_SINGLE_FRAMES, _SINGLE_PARTS) if is_single else (_FRAMES, _PARTS)
+        return UNetStream(layers, n_at_once * n_together, n_parts)
     if isinstance(model, XUMX):
         return XUMXStream(model, max(WINDOW - AHEAD, n_frames))
     return WindowedMasks(model, SegmentGrid(max(WINDOW, n_frames + OVERLAP), OVERLAP, CONTEXT))
