@@ -14,8 +14,11 @@ import danna_sep
 from danna_sep import loading, preset_file, presets, weights
 from danna_sep.blending import Blend
 from danna_sep.errors import ConfigError, CorruptWeights, MissingWeights, WriteFailed
+from danna_sep.mask_session import only_masks
 from danna_sep.preset_file import CascadePart, FilePart, PluginPart, PresetFile, PresetPart, WeightsPart
 from danna_sep.recurring import Recurring
+from danna_sep.separators import MaskSeparator
+from danna_sep.streaming import segment_grid
 from danna_sep.types import SOURCES
 
 ALL = dict.fromkeys(SOURCES, 1.0)
@@ -37,6 +40,26 @@ def test_the_example_blends_half_of_each_one() -> None:
     assert preset.separators == {"danna": PresetPart("danna"), "spleeter": PluginPart("spleeter")}
     assert [sum(row.get(source, 0) for row in preset.blend.values()) for source in SOURCES] == [1, 1, 1, 1]
     presets.check(str(path), ("drums", "bass", "other"))  # these can do without Spleeter
+
+
+def test_one_network_is_heard_through_two_windows(tmp_path: Path) -> None:
+    """It must go through a track as `danna` does: in short segments, and averaged where the song repeats itself."""
+    lower = WeightsPart("provisional-wide-unet", {"n_fft": 4608, "n_bins": 1152})
+    preset = PresetFile(
+        {"one": WeightsPart("provisional-wide-unet"), "lower": lower},
+        {"one": {**ALL, "vocals": 0.6}, "lower": {"vocals": 0.4}},
+        recurs=True,
+    )
+    preset_file.write(tmp_path / "two.json", preset)
+    separator = danna_sep.load(tmp_path / "two.json")
+    assert isinstance(separator, Recurring)
+    assert isinstance(separator.separator, Blend)
+    networks = {name: each for name, each in separator.separator.active.items() if isinstance(each, MaskSeparator)}
+    assert {name: (each.n_fft, each.hop_length) for name, each in networks.items()} == {
+        "one": (5376, 1536),
+        "lower": (4608, 1536),
+    }
+    assert only_masks(separator, segment_grid())
 
 
 def test_what_was_written_is_read(tmp_path: Path) -> None:
