@@ -67,6 +67,15 @@ def test_agrees_with_norbert(amplitude: float, n_iterations: int, softmask: bool
 
 
 @pytest.mark.parametrize("amplitude", [1e-4, 1, 100])
+@pytest.mark.parametrize("n_iterations", [0, 1, 2])
+def test_a_residual_agrees_with_norbert(amplitude: float, n_iterations: int) -> None:
+    v, x = random_inputs(amplitude)
+    model = norbert.residual_model(v.permute(3, 2, 1, 0).numpy(), x.permute(2, 1, 0).numpy())
+    theirs = norberts(torch.from_numpy(model).permute(3, 2, 1, 0), x, n_iterations)
+    assert below_db(wiener(v, x, n_iterations, residual=True), theirs[: len(v)]) > 150
+
+
+@pytest.mark.parametrize("amplitude", [1e-4, 1, 100])
 def test_single_precision_agrees_with_norbert_in_double(amplitude: float) -> None:
     v, x = random_inputs(amplitude)
     ours = wiener(v.float(), x.to(torch.complex64))
