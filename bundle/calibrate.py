@@ -8,7 +8,8 @@ learn songs by heart, and a few minutes of songs that it was not trained on tell
 over stems of the error in dB; where it is 30 dB below the mixture it is good enough, also of a silent stem. Each folder
 counts as much as the others, and where all stems are known every other excerpt has them at their usual levels.
 `--begin decoder.1.norm=0.5` begins there instead of at one. Excerpts lie evenly in each folder's songs: nothing is
-drawn at random, so that the same songs give the same factors. Factors are held back from going far.
+drawn at random, so that the same songs give the same factors. Factors are held back from going far. Of few songs they
+still learn what only these want: `--keep decoder.3` applies those found for the norms whose names begin so alone.
 """
 
 from __future__ import annotations
@@ -171,6 +172,7 @@ def main() -> None:
     parser.add_argument("--length", type=float, default=15.0, help="of an excerpt, s")
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--rate", type=float, default=0.03)
+    parser.add_argument("--keep", default="", metavar="PREFIX", help="leave norms of other names as they were")
     arguments = parser.parse_args()
     if arguments.excerpts < 1 or arguments.steps < 1 or not arguments.length >= 1 or not 0 < arguments.rate < 1:
         parser.error("there must be an excerpt and a step at least, of a second or more, and a rate from 0 to 1")
@@ -186,8 +188,11 @@ def main() -> None:
         check_entries(model, file.entries, str(arguments.file))
         if unknown := sorted(begin.keys() - set(norms_of(model))):
             parser.error(f"{arguments.file}: has no norm {unknown[0]}; there are {', '.join(norms_of(model))}")
+        if not any(name.startswith(arguments.keep) for name in norms_of(model)):
+            parser.error(f"{arguments.file}: has no norm {arguments.keep}...; there are {', '.join(norms_of(model))}")
         kinds = [excerpts_of(folder, arguments.excerpts, arguments.length) for folder in arguments.songs]
-        factors = calibrated(model, file.entries, kinds, begin, arguments.steps, arguments.rate)
+        found = calibrated(model, file.entries, kinds, begin, arguments.steps, arguments.rate)
+        factors = {name: factor for name, factor in found.items() if name.startswith(arguments.keep)}
         for name, factor in factors.items():
             print(f"{name} {factor:.3f}")
         weights.write(

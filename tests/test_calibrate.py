@@ -89,6 +89,26 @@ def test_only_norms_change_and_as_the_factors_say(tmp_path: Path) -> None:
         torch.testing.assert_close(after.entries[name], expected, rtol=2e-3, atol=1e-3 if entry.ndim < 2 else 1e-4)
 
 
+def test_norms_that_are_not_kept_stay_as_they_were(tmp_path: Path) -> None:
+    """Else factors that only the songs fitted on want would ship with those that others want, too."""
+    file = tiny(tmp_path)
+    write_song(tmp_path / "songs" / "one", 1.5)
+    given = ["--songs", tmp_path / "songs", "--to", tmp_path / "new.safetensors", "--length", 1, "--steps", 2]
+    unknown = calibrate(file, *given, "--keep", "decoder.7")
+    assert unknown.returncode == 2
+    assert f"{file}: has no norm decoder.7..." in unknown.stderr
+    done = calibrate(file, *given, "--excerpts", 2, "--keep", "decoder.0")
+    assert done.returncode == 0, done.stderr
+    before, after = weights.read(file), weights.read(tmp_path / "new.safetensors")
+    changed = {
+        name
+        for name, entry in before.entries.items()
+        if not torch.allclose(after.entries[name], entry, rtol=2e-3, atol=1e-3 if entry.ndim < 2 else 1e-4)
+    }
+    assert changed
+    assert all(name.startswith("decoder.0") for name in changed)
+
+
 def test_what_is_not_known_of_a_song_counts_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.syspath_prepend(str(BUNDLE))
     import calibrate as program
