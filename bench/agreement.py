@@ -42,7 +42,7 @@ def files_of(places: Sequence[Path]) -> list[Path]:
 
 
 def excerpt(path: Path, seconds: float, at: float) -> tuple[np.ndarray, int]:
-    """Channels by samples, two at least, and their rate."""
+    """Two channels, the first of more and one twice, by samples, and their rate."""
     with AudioReader(path) as reader:
         samples, rate = np.concatenate(list(reader.blocks(2**20)), 1), reader.info.sample_rate
     length = round(seconds * rate)
