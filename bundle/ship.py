@@ -2,17 +2,20 @@
 
     python bundle/ship.py work/bundle/unet/best.safetensors [OTHER.safetensors ...] --training "..." --sdr "..."
 
-Several files are averaged: of trainings that went on from the same weights, the mean is often better than any. The
-header keeps what the first file's says, and says what is given here; the registry gets the new digest. Commit both,
-with the evaluation that shows that these weights are better than those before them. `--name` is for a second network of
-a kind; `--to FILE` leaves the package as it is. `--set` changes the configuration: to what needs no other weights, such
-as the spectrum heard. Weights are kept in eight bits, or with `--float16` in twice as many.
+Several files are averaged: of trainings that went on from the same weights, the mean is often better than any.
+`--share 1 --share 0.5 --share -0.5` adds them up so, in their order: to the first, half of what a training changed that
+went on from the third and ended as the second. The header keeps what the first file's says, and says what is given
+here; the registry gets the new digest. Commit both, with the evaluation that shows that these weights are better than
+those before them. `--name` is for a second network of a kind; `--to FILE` leaves the package as it is. `--set` changes
+the configuration: to what needs no other weights, such as the spectrum heard. Weights are kept in eight bits, or with
+`--float16` in twice as many.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 from pathlib import Path
 
 import torch
@@ -31,12 +34,15 @@ NOTES = {
 }
 
 
-def mean(files: list[weights.WeightsFile]) -> dict[str, torch.Tensor]:
-    """Of the parameters of several files of one configuration."""
-    if any((file.model, file.config) != (files[0].model, files[0].config) for file in files):
+def mean(files: list[weights.WeightsFile], shares: list[float]) -> dict[str, torch.Tensor]:
+    """Of the parameters of several files of one configuration; shares add up to one."""
+    # Built, because what a file does not say is as the model has it.
+    if len({build(file.model, file.config).config for file in files}) > 1:
         raise SystemExit("weights of different networks have no mean")
     return {
-        name: torch.stack([file.entries[name] for file in files]).double().mean(0).to(entry.dtype)
+        name: torch.stack([share * file.entries[name].double() for share, file in zip(shares, files, strict=True)])
+        .sum(0)
+        .to(entry.dtype)
         if entry.is_floating_point()
         else entry
         for name, entry in files[0].entries.items()
@@ -54,6 +60,7 @@ def changes(settings: list[str]) -> dict[str, object]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", type=Path, nargs="+", metavar="FILE")
+    parser.add_argument("--share", type=float, action="append", help="of each file; default: alike")
     parser.add_argument("--name", help="in the package, after provisional-; default: the model's")
     parser.add_argument("--to", type=Path, help="write this file, to be measured, instead of the package's")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=JSON", help="in the configuration")
@@ -62,10 +69,13 @@ def main() -> None:
     parser.add_argument("--training", required=True, help="on what, how long, from which weights, at which commit")
     parser.add_argument("--sdr", required=True, help="in dB, of what, on what")
     arguments = parser.parse_args()
+    shares = arguments.share or [1 / len(arguments.files)] * len(arguments.files)
+    if len(shares) != len(arguments.files) or not math.isclose(sum(shares), 1):
+        parser.error("there must be a --share for each file, and they must add up to one")
     files = [weights.read(path) for path in arguments.files]
     said = {name: getattr(arguments, name) for name in ("training", "sdr", "attribution") if getattr(arguments, name)}
     file, bundle = files[0], weights.shipped_folder()
-    config, entries = {**file.config, **changes(arguments.set)}, mean(files)
+    config, entries = {**file.config, **changes(arguments.set)}, mean(files, shares)
     try:
         check_entries(build(file.model, config), entries, "these weights, as they are to be used")
     except (ConfigError, UnknownCheckpoint) as error:

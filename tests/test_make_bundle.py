@@ -100,6 +100,30 @@ def test_what_ships_is_the_mean_in_eight_bits_and_says_where_it_is_from(tmp_path
 
 
 @from_sources
+def test_what_ships_may_be_half_of_what_a_training_changed_added_to_other_weights(tmp_path: Path) -> None:
+    """Else weights that no single training gave cannot be made again."""
+    config = XUMXConfig(hidden=4, n_lstm_layers=1)
+    models = []
+    for name in ("first", "after", "before"):
+        models.append(XUMX(config))
+        path = tmp_path / f"{name}.safetensors"
+        weights.write(path, model="xumx", config=asdict(config), entries=models[-1].state_dict(), metadata={})
+    files = [str(tmp_path / f"{name}.safetensors") for name in ("first", "after", "before")]
+    command = [sys.executable, str(PROGRAM.with_name("ship.py")), *files, "--training", "none", "--sdr", "0 dB"]
+    command += ["--float16", "--to", str(tmp_path / "sum.safetensors")]
+    subprocess.run([*command, *["--share", "1", "--share", "0.5", "--share", "-0.5"]], check=True)
+    shipped = weights.read(tmp_path / "sum.safetensors")
+    first, after, before = (model.state_dict() for model in models)
+    for name, entry in shipped.entries.items():
+        wanted = first[name] + (after[name] - before[name]) / 2 if entry.is_floating_point() else entry
+        torch.testing.assert_close(entry, wanted, rtol=1e-3, atol=1e-3)
+    for shares in ("--share 1 --share 0", "--share 1 --share 1 --share 1"):
+        done = subprocess.run([*command, *shares.split()], check=False, capture_output=True, text=True)
+        assert done.returncode != 0
+        assert "add up to one" in done.stderr
+
+
+@from_sources
 def test_what_ships_may_hear_other_spectra_than_it_was_trained_on(tmp_path: Path) -> None:
     config = {"growth": 2, "n_layers": (1, 1), "bottleneck_width": 8, "n_heads": 1}
     model = build("unet", config)
