@@ -43,7 +43,7 @@ class Taken(NamedTuple):
     """A module in parts.
 
     Attributes:
-        stems: Axes channel, time; the mixture's peak is 0.8.
+        stems: Axes channel, time; the highest peak of these and of the mixture is 0.8.
         instruments: Of each stem: number and name.
     """
 
@@ -86,7 +86,8 @@ def taken_apart(path: Path) -> Taken:
     for stem, samples in stems.items():
         if not float(np.square(samples).sum()) > power * 10 ** (-BELOW_DB / 10):
             raise ModuleError(f"{path}: {stem} not found")
-    gain = np.float32(PEAK / np.abs(mixture).max())
+    # Stems that cancel each other in part are louder than their sum, and must not be clipped either.
+    gain = np.float32(PEAK / max(np.abs(samples).max() for samples in (mixture, *stems.values())))
     return Taken({stem: gain * samples for stem, samples in stems.items()}, instruments)
 
 
@@ -102,11 +103,11 @@ def main() -> None:
     origins = [origin_of(folder) for folder in arguments.folders]
     songs, roles = [], {}
     for folder in arguments.folders:
-        for path in sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES):
-            name = f"{folder.name}-{path.stem}"
+        for path in sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file()):
+            name = "-".join((folder.name, *path.relative_to(folder).parts))
             try:
                 taken = taken_apart(path)
-            except ModuleError as error:
+            except (ModuleError, OSError) as error:
                 print(f"{error}: left out", file=sys.stderr, flush=True)
                 continue
             (arguments.out / name).mkdir(parents=True)

@@ -86,7 +86,7 @@ def test_each_stem_is_what_its_instruments_play(tmp_path: Path) -> None:
     done = take_apart(tmp_path, song=module_of(a_song()))
     assert done.returncode == 0, done.stderr
     (song,) = find_songs(tmp_path / "out")
-    assert (song.name, song.silent) == ("box-song", frozenset({"vocals"}))
+    assert (song.name, song.silent) == ("box-song.mod", frozenset({"vocals"}))
     drums, bass, other, vocals = song.read().stems
     assert drums.shape[1] == pytest.approx(N_ROWS * ROW_S * RATE, abs=RATE / 10)
     assert not vocals.any()
@@ -97,7 +97,7 @@ def test_each_stem_is_what_its_instruments_play(tmp_path: Path) -> None:
     assert 2 * second.argmax(1) == pytest.approx([65, 520], abs=4)
     mixture = song.read().mixture
     assert np.abs(mixture).max() == pytest.approx(0.8, abs=1e-4)
-    assert json.loads((tmp_path / "out" / "roles.json").read_text())["box-song"] == {
+    assert json.loads((tmp_path / "out" / "roles.json").read_text())["box-song.mod"] == {
         "drums": [[NOISE, ""]],
         "bass": [[BASS, ""]],
         "other": [[PIPE, ""]],
@@ -135,7 +135,7 @@ def test_songs_without_one_of_the_stems_are_left_out_and_said_so(tmp_path: Path,
     done = take_apart(tmp_path, whole=module_of(a_song()), lacking=module_of(without))
     assert done.returncode == 0, done.stderr
     assert f"lacking.mod: {stem} not found: left out" in done.stderr
-    assert [song.name for song in find_songs(tmp_path / "out")] == ["box-whole"]
+    assert [song.name for song in find_songs(tmp_path / "out")] == ["box-whole.mod"]
 
 
 def test_what_is_not_a_module_is_left_out_and_said_so(tmp_path: Path) -> None:
@@ -154,5 +154,5 @@ def test_a_folder_must_say_whose_the_music_is(tmp_path: Path) -> None:
 
 def test_stems_are_files_of_24_bits(tmp_path: Path) -> None:
     assert take_apart(tmp_path, song=module_of(a_song())).returncode == 0
-    told = soundfile.info(tmp_path / "out" / "box-song" / "bass.flac")
+    told = soundfile.info(tmp_path / "out" / "box-song.mod" / "bass.flac")
     assert (told.samplerate, told.channels, told.subtype) == (RATE, 2, "PCM_24")
