@@ -33,7 +33,7 @@ _NAMES: Final[Sequence[tuple[str, str]]] = (
         r"|drum|perc|shaker|tambour|bongo|conga|cowbell|break ?beat",
     ),
     ("bass", r"bass(?!oon)"),
-    ("other", r"string|piano|organ|guitar|\bpad|lead|flute|brass|synth|chord|trumpet|\bsax|violin|harp"),
+    ("other", r"string|piano|organ|guitar|\bpad|lead|flute|brass|synth|chord|trumpet|\bsax|violin|\bharp"),
 )
 
 
@@ -41,7 +41,6 @@ class Sound(NamedTuple):
     """What an instrument sounds like alone.
 
     Attributes:
-        power: Mean square.
         low: Share of its energy below 180 Hz.
         high: Share above 4 kHz.
         pitch_hz: Median over frames, by energy.
@@ -49,7 +48,6 @@ class Sound(NamedTuple):
         active: Share of the frames in which it is heard.
     """
 
-    power: float
     low: float
     high: float
     pitch_hz: float
@@ -82,7 +80,6 @@ def sound_of(samples: NDArray[np.float32]) -> Sound:
     order = np.argsort(-period)
     below = np.cumsum(weight[order])
     return Sound(
-        power=float(np.square(samples).mean()),
         low=float(total[hz < _LOW_HZ].sum() / total.sum()),
         high=float(total[hz > _HIGH_HZ].sum() / total.sum()),
         pitch_hz=float(RATE_HZ / period[order][np.searchsorted(below, below[-1] / 2)]),

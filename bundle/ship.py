@@ -75,8 +75,9 @@ def main() -> None:
     files = [weights.read(path) for path in arguments.files]
     said = {name: getattr(arguments, name) for name in ("training", "sdr", "attribution") if getattr(arguments, name)}
     file, bundle = files[0], weights.shipped_folder()
-    config, entries = {**file.config, **changes(arguments.set)}, mean(files, shares)
+    config = {**file.config, **changes(arguments.set)}
     try:
+        entries = mean(files, shares)
         check_entries(build(file.model, config), entries, "these weights, as they are to be used")
     except (ConfigError, UnknownCheckpoint) as error:
         raise SystemExit(str(error)) from None
