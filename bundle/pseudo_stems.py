@@ -58,7 +58,7 @@ def pseudo_stems(piece: Song, separator: Separator) -> dict[str, NDArray[np.floa
     least = power * 10 ** (-BELOW_DB / 10)
     found = {name: stem for name, stem in stems.items() if float(np.square(stem).mean()) > least}
     if len(found) < 2:
-        raise SongsError(f"{piece.name}: only {' and '.join(found)} found")
+        raise SongsError(f"{piece.name}: only {' and '.join(found) or 'nothing'} found")
     gain = np.float32(PEAK / max(np.abs(stem).max() for stem in found.values()))
     return {name: gain * stem for name, stem in found.items()}
 
