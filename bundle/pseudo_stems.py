@@ -71,6 +71,9 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.out.exists() and any(arguments.out.iterdir()):
         parser.error(f"{arguments.out}: there is something in it already; give another folder")
+    origins = arguments.of / "origins.json"
+    if not origins.is_file():
+        parser.error(f"{origins}: does not exist; instrumentals.py writes it beside its list")
     songs = []
     try:
         pieces = find_songs(arguments.of)
@@ -94,7 +97,7 @@ def main() -> None:
         parser.error(f"{arguments.of}: no stems found in any piece")
     manifest = {"format": "danna-sep songs", "version": 1, "songs": songs}
     (arguments.out / "songs.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
-    shutil.copyfile(arguments.of / "origins.json", arguments.out / "origins.json")
+    shutil.copyfile(origins, arguments.out / "origins.json")
     print(f"{len(songs)} songs in {arguments.out}")
 
 

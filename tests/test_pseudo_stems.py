@@ -77,6 +77,15 @@ def test_music_that_teaches_nothing_is_said(
     assert not (tmp_path / "out").exists()
 
 
+def test_stems_whose_origins_nobody_knows_are_not_made(tmp_path: Path) -> None:
+    listed(tmp_path / "music", np.full((36 * RATE, 2), 0.1))
+    (tmp_path / "music" / "origins.json").unlink()
+    done = run(tmp_path)
+    assert done.returncode == 2
+    assert "origins.json: does not exist" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
 def test_one_stem_alone_is_no_song(tmp_path: Path) -> None:
     time_s = np.arange(36 * RATE)[:, None] / RATE
     listed(tmp_path / "music", np.repeat(0.3 * np.sin(6.2832 * 60 * time_s), 2, 1))
