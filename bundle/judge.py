@@ -1,7 +1,7 @@
 """Songs to judge the small weights by, and to fit their blend on: voices that no training may hear, and a real song.
 
     danna-sep synthesise --recordings DIR --out work/held-out --songs 9 --seed 999 --longest 60
-    python bundle/judge.py --band work/held-out --voices DIR --song DIR --out work/judge
+    python bundle/judge.py --band work/held-out --voices DIR --song SONGS --out work/judge
 
 Writes folders with drums, bass, other and vocals. Each song of the band gives 30 s from its middle, its singer replaced
 by recordings of voices that no training heard, such as those whose licence keeps them out of it: one `--voices` a song,
@@ -19,6 +19,7 @@ import numpy.typing as npt
 import soundfile
 
 from danna_sep.audio import AudioReader
+from danna_sep.errors import SongsError
 from danna_sep.songs import Song, find_songs
 from danna_sep.training.synthesis.phrases import in_a_row, prepared, produce
 from danna_sep.training.synthesis.placing import RATE_HZ, respeed
@@ -81,17 +82,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--band", type=Path, required=True, help="songs of the synthetic band")
     parser.add_argument("--voices", type=Path, action="append", default=[], help="recordings of one voice")
-    parser.add_argument("--song", type=Path, required=True, help="folder of the real song, or of several")
+    parser.add_argument("--song", type=Path, required=True, help="folder that holds the real song, or several")
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
-    for index, song in enumerate(find_songs(arguments.band)):
+    try:
+        band, real = find_songs(arguments.band), find_songs(arguments.song)
+    except SongsError as error:
+        parser.error(str(error))
+    for index, song in enumerate(band):
         rng = np.random.default_rng([SEED, index])
         stems = excerpt(song, max(0.0, song.n_frames / RATE_HZ / 2 - LENGTH_S / 2))
         if arguments.voices:
             voice = singer(arguments.voices[index % len(arguments.voices)], rng)
             stems["vocals"] = voice[:, : stems["drums"].shape[1]]
         write(arguments.out / song.name, levelled(stems, 3.0, rng))
-    for song in find_songs(arguments.song):
+    for song in real:
         for place in PLACES:
             stems = excerpt(song, place * song.n_frames / RATE_HZ)
             name = f"{song.name}-{round(100 * place)}"
