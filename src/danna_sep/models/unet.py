@@ -189,8 +189,8 @@ def mask_above(masks: Float[Tensor, "batch mask bin frame"], config: UNetConfig)
 def channels_last(features: Features) -> Features:
     """The same in the layout that convolutions keep, and that spares them copies to and from their own.
 
-    Not where gradients will be computed on a CPU: oneDNN computes those of weights in the other layout in about half
-    the time (AVX2), and in bfloat16 those of dilated convolutions in this one write where they must not (seen with
+    Not where gradients will be computed on a CPU: oneDNN computes those of weights faster in the other layout (AVX2, a
+    U-Net of growth 16), and in bfloat16 those of dilated convolutions in this one write where they must not (seen with
     PyTorch 2.13.0: gradients that are not finite, or a crash).
     """
     if torch.is_grad_enabled() and features.device.type == "cpu":
