@@ -98,6 +98,13 @@ def test_what_ships_is_the_mean_in_eight_bits_and_says_where_it_is_from(tmp_path
     n_bytes = (tmp_path / "mean.safetensors").stat().st_size
     assert n_bytes < 0.6 * (tmp_path / "0.safetensors").stat().st_size
 
+    subprocess.run([*command, *options, "--steps", "100.3"], check=True)
+    for name, entry in weights.read(tmp_path / "mean.safetensors").entries.items():
+        if entry.ndim > 1:
+            largest = entry.flatten(1).abs().amax(1)
+            mean = ((one[name].double() + other[name].double()) / 2).flatten(1).abs().amax(1)
+            torch.testing.assert_close(largest, (mean * (100 / 100.3)).float())
+
 
 @from_sources
 def test_what_ships_may_be_half_of_what_a_training_changed_added_to_other_weights(tmp_path: Path) -> None:

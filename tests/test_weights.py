@@ -134,6 +134,37 @@ def test_eight_bits_are_half_a_step_off_at_most_and_take_a_byte_each(tmp_path: P
     assert sha256 == weights.write(tmp_path / "b", model="m", config={}, entries=back, metadata={}, dtype=torch.int8)
 
 
+def test_what_changed_by_less_than_half_a_step_is_kept_by_other_steps(tmp_path: Path) -> None:
+    """Else nothing is left in a file of eight bits of a training that goes on from one in small changes."""
+    rng = torch.Generator().manual_seed(0)
+    old = torch.randn(16, 4000, generator=rng)
+    old = (old / old.abs().amax(1, keepdim=True) * 127).round() / 127
+    change = 0.4 / 127 * (2 * torch.rand(old.shape, generator=rng) - 1) * (old.abs() < 1)
+    kept = {}
+    for n_steps in (127, 120.3):
+        weights.write(
+            tmp_path / "a",
+            model="m",
+            config={},
+            entries={"w": old + change},
+            metadata={},
+            dtype=torch.int8,
+            n_steps=n_steps,
+        )
+        back = weights.read(tmp_path / "a").entries["w"]
+        assert float((back - old - change).abs().max()) <= 0.5 / n_steps * 1.001
+        kept[n_steps] = float(((back - old) * change).sum() / change.square().sum())
+    assert abs(kept[127]) < 0.01
+    assert kept[120.3] == pytest.approx(1, abs=0.1)
+
+
+@pytest.mark.parametrize("n_steps", [0.5, 128, float("nan")])
+def test_more_steps_than_eight_bits_have_are_refused(tmp_path: Path, n_steps: float) -> None:
+    with pytest.raises(ConfigError, match="127"):
+        weights.write(tmp_path / "a", model="m", config={}, entries={}, metadata={}, dtype=torch.int8, n_steps=n_steps)
+    assert not (tmp_path / "a").exists()
+
+
 def test_files_of_eight_bits_ask_older_versions_to_be_upgraded(tmp_path: Path) -> None:
     """These would take the integers for the weights."""
     from safetensors import safe_open

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from danna_sep.atomic import replacing
 from danna_sep.errors import ConfigError, CorruptWeights, MissingWeights
-from danna_sep.weights.eight_bits import SCALE, restored, rounded
+from danna_sep.weights.eight_bits import N_STEPS, SCALE, restored, rounded
 
 if TYPE_CHECKING:
     import torch
@@ -64,6 +64,7 @@ def write(
     entries: Mapping[str, torch.Tensor],
     metadata: Mapping[str, str],
     dtype: torch.dtype | None = None,
+    n_steps: float = N_STEPS,
 ) -> str:
     """Writes a weights file, whole or not at all; equal arguments give equal bytes.
 
@@ -76,19 +77,23 @@ def write(
         dtype: stores floating-point entries of two axes or more in this type, e.g. torch.float16, or torch.int8 for
             `eight_bits`; integers stay as they are, and so do vectors, which are small and range widely (variances of
             batch norms).
+        n_steps: of eight bits, from nothing to each row's largest value; up to 127.
 
     Returns:
         The file's SHA-256.
 
     Raises:
-        ConfigError: config, metadata or an entry's type cannot be stored, or a value is too large for `dtype`.
+        ConfigError: config, metadata or an entry's type cannot be stored, a value is too large for `dtype`, or there
+            cannot be as many steps.
         CorruptWeights: an entry holds NaN or infinite values.
         WriteFailed: the folder cannot be written, or the disk is full.
     """
     path = Path(path)
+    if not 1 <= n_steps <= N_STEPS:
+        raise ConfigError(f"{path}: eight bits have 1 to {N_STEPS:g} steps, not {n_steps:g}")
     stored: dict[str, torch.Tensor] = {}
     for name in entries:
-        stored.update(_storable(path, name, entries[name], dtype))
+        stored.update(_storable(path, name, entries[name], dtype, n_steps))
     is_scaled = any(name.endswith(SCALE) for name in stored)
     # Widest values first keeps every tensor aligned, as the format's readers like it.
     order = sorted(stored, key=lambda name: (-stored[name].element_size(), name))
@@ -127,7 +132,9 @@ def _metadata(
     return {"format": version, "model": model, "config": text, **dict(sorted(notes.items()))}
 
 
-def _storable(path: Path, name: str, tensor: torch.Tensor, dtype: torch.dtype | None) -> dict[str, torch.Tensor]:
+def _storable(
+    path: Path, name: str, tensor: torch.Tensor, dtype: torch.dtype | None, n_steps: float
+) -> dict[str, torch.Tensor]:
     import torch
 
     _require_finite(path, name, tensor)
@@ -138,7 +145,7 @@ def _storable(path: Path, name: str, tensor: torch.Tensor, dtype: torch.dtype | 
     if str(cast.dtype).removeprefix("torch.") not in DTYPES or name == "__metadata__" or name.endswith(SCALE):
         raise ConfigError(f"{path}: entry {name!r} of type {cast.dtype} cannot be stored")
     if is_scaled:
-        integers, scale = rounded(cast)
+        integers, scale = rounded(cast, n_steps)
         return {name: integers, f"{name}{SCALE}": scale}
     if not bool(torch.isfinite(cast).all()):
         raise ConfigError(f"{path}: entry {name!r} has values too large for {dtype}; store it as float32")
