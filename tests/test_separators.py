@@ -248,6 +248,9 @@ def test_what_is_no_stereo_mixture_is_refused(name: str) -> None:
     for shape in ((2, 0), (0, 2, 9000)):
         with pytest.raises(AudioError, match="has no samples"):
             separator(torch.zeros(shape))
+    for dtype in (torch.float16, torch.bfloat16):
+        with pytest.raises(AudioError, match=f"must be float32 or float64 .* not {dtype}"):
+            separator(torch.zeros((2, 9000), dtype=dtype))
 
 
 def test_only_refuses_unknown_stems() -> None:
