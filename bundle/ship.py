@@ -23,8 +23,9 @@ import torch
 
 from danna_sep import weights
 from danna_sep.convert import check_entries
-from danna_sep.errors import ConfigError, UnknownCheckpoint
+from danna_sep.errors import DannaSepError
 from danna_sep.models import build
+from danna_sep.weights.eight_bits import N_STEPS
 
 NOTES = {
     "licence": "MIT",
@@ -66,9 +67,7 @@ def main() -> None:
     parser.add_argument("--to", type=Path, help="write this file, to be measured, instead of the package's")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=JSON", help="in the configuration")
     parser.add_argument("--float16", action="store_true", help="sixteen bits a weight, where eight lose too much")
-    parser.add_argument(
-        "--steps", type=float, default=127, metavar="N", help="of eight bits, in each row; default: 127"
-    )
+    parser.add_argument("--steps", type=float, metavar="N", help="of eight bits, in each row; default: 127")
     parser.add_argument("--attribution", help="whom the licences of what was heard ask to name; default: the file's")
     parser.add_argument("--training", required=True, help="on what, how long, from which weights, at which commit")
     parser.add_argument("--sdr", required=True, help="in dB, of what, on what")
@@ -76,15 +75,26 @@ def main() -> None:
     shares = arguments.share or [1 / len(arguments.files)] * len(arguments.files)
     if len(shares) != len(arguments.files) or not math.isclose(sum(shares), 1):
         parser.error("there must be a --share for each file, and they must add up to one")
+    if arguments.float16 and arguments.steps is not None:
+        parser.error("--steps are of eight bits, not of --float16")
+    try:
+        ship(arguments, shares)
+    except DannaSepError as error:
+        raise SystemExit(str(error)) from None
+
+
+def ship(arguments: argparse.Namespace, shares: list[float]) -> None:
+    """What `main` was asked for.
+
+    Raises:
+        DannaSepError: A file that is none of weights, or weights that cannot be used or written so.
+    """
     files = [weights.read(path) for path in arguments.files]
     said = {name: getattr(arguments, name) for name in ("training", "sdr", "attribution") if getattr(arguments, name)}
     file, bundle = files[0], weights.shipped_folder()
     config = {**file.config, **changes(arguments.set)}
-    try:
-        entries = mean(files, shares)
-        check_entries(build(file.model, config), entries, "these weights, as they are to be used")
-    except (ConfigError, UnknownCheckpoint) as error:
-        raise SystemExit(str(error)) from None
+    entries = mean(files, shares)
+    check_entries(build(file.model, config), entries, "these weights, as they are to be used")
     weights.write(
         arguments.to or bundle / f"provisional-{arguments.name or file.model}.safetensors",
         model=file.model,
@@ -92,7 +102,7 @@ def main() -> None:
         entries=entries,
         metadata={**file.metadata, **({} if "provisional" in file.metadata else NOTES), **said},
         dtype=torch.float16 if arguments.float16 else torch.int8,
-        n_steps=arguments.steps,
+        n_steps=N_STEPS if arguments.steps is None else arguments.steps,
     )
     for entry in weights.register_shipped(bundle) if arguments.to is None else ():
         print(entry.name, entry.n_bytes, entry.sha256)

@@ -104,6 +104,16 @@ def test_what_ships_is_the_mean_in_eight_bits_and_says_where_it_is_from(tmp_path
             largest = entry.flatten(1).abs().amax(1)
             mean = ((one[name].double() + other[name].double()) / 2).flatten(1).abs().amax(1)
             torch.testing.assert_close(largest, (mean * (100 / 100.3)).float())
+    kept = (tmp_path / "mean.safetensors").read_bytes()
+    for wrong, told in (
+        (["--steps", "200"], "1 to 127 steps, not 200"),
+        (["--steps", "100", "--float16"], "--float16"),
+    ):
+        done = subprocess.run([*command, *options, *wrong], check=False, capture_output=True, text=True)
+        assert done.returncode != 0
+        assert told in done.stderr
+        assert "Traceback" not in done.stderr
+    assert (tmp_path / "mean.safetensors").read_bytes() == kept
 
 
 @from_sources
