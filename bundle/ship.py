@@ -84,7 +84,11 @@ def main() -> None:
 
 
 def ship(arguments: argparse.Namespace, shares: list[float]) -> None:
-    """What `main` was asked for.
+    """Add up the files' weights and write them into the package, where they are registered, or where asked.
+
+    Args:
+        arguments: Of the command line.
+        shares: Of each file; they add up to one.
 
     Raises:
         DannaSepError: A file that is none of weights, or weights that cannot be used or written so.
